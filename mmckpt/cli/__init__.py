@@ -1,0 +1,1 @@
+"""The ``mmckpt`` command: one file a subcommand."""

@@ -1,0 +1,74 @@
+"""Entry points of the command line: ``mmckpt COMMAND`` and the scripts in ``tools/``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from mmckpt import __version__
+from mmckpt.cli import quick_check, test, train
+from mmckpt.errors import MMCkptError
+
+# A command is a module with HELP, EXAMPLES, add_arguments(parser) and run(args) -> exit status.
+COMMANDS: dict[str, Any] = {'train': train, 'test': test, 'quick-check': quick_check}
+
+EXIT_STATUS = """exit status:
+  0    finished
+  1    failed with a traceback (quick-check: a problem was found)
+  2    the arguments, the config or a checkpoint cannot be used; the message says why
+  130  stopped by Ctrl-C
+  143  stopped by SIGTERM"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``mmckpt COMMAND ...`` and return its exit status.
+
+    Args:
+        argv (list[str], optional): Arguments without the program's name.
+            Defaults to None, those of this process.
+
+    Returns:
+        int: See :data:`EXIT_STATUS`.
+    """
+    parser = argparse.ArgumentParser(
+        prog='mmckpt', description='Safe training for MMEngine and OpenMMLab projects.', epilog=EXIT_STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--version', action='version', version=f'mmckpt {__version__}')
+    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    for name, module in COMMANDS.items():
+        _describe(commands.add_parser(name, help=module.HELP), module)
+    return _execute(parser.parse_args(argv))
+
+
+def run_command(name: str) -> int:
+    """Run one command with the arguments of this process; the scripts in ``tools/`` call it."""
+    parser = argparse.ArgumentParser(prog=sys.argv[0])
+    _describe(parser, COMMANDS[name])
+    return _execute(parser.parse_args())
+
+
+def _describe(parser: argparse.ArgumentParser, module: Any) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = module.HELP[:1].upper() + module.HELP[1:] + '.'
+    parser.epilog = f'examples:\n{module.EXAMPLES}\n\n{EXIT_STATUS}'
+    module.add_arguments(parser)
+    parser.set_defaults(run=module.run)
+
+
+def _execute(args: argparse.Namespace) -> int:
+    try:
+        return args.run(args)
+    except MMCkptError as error:
+        rank = os.environ.get('RANK', '0')
+        print(f"{'' if rank == '0' else f'[rank {rank}] '}error: {error}", file=sys.stderr, flush=True)
+        return 2
+    except KeyboardInterrupt:
+        print('stopped by Ctrl-C', file=sys.stderr, flush=True)
+        return 130
+
+
+if __name__ == '__main__':
+    sys.exit(main())

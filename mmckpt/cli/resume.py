@@ -1,0 +1,163 @@
+"""Which checkpoint a command works on, found and checked before anything is built."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.runner import find_latest_checkpoint
+
+from mmckpt.cli.console import say, warn
+from mmckpt.errors import (
+    CheckpointNotFoundError,
+    CorruptCheckpointError,
+    IncompatibleCheckpointError,
+    near_matches,
+)
+from mmckpt.store import CheckpointStore, load_checkpoint
+
+_PATTERNS = ('*.pth', '*.pt', '*.ckpt')
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where training goes on from.
+
+    Args:
+        path (str): A file, or a URL of one of MMEngine's storage backends.
+        seed (int or None): The seed of the run that wrote it, if the file says.
+    """
+
+    path: str
+    seed: int | None
+
+
+def find_resume_point(cfg: Config, asked: str) -> ResumePoint | None:
+    """Find what ``--resume`` asks for and check that training can go on from it.
+
+    Args:
+        cfg (Config): The config, with its ``work_dir``.
+        asked (str): ``'auto'`` for the newest valid checkpoint of the work
+            directory, or a file, directory or URL.
+
+    Returns:
+        ResumePoint or None: None if ``'auto'`` finds no checkpoint at all.
+
+    Raises:
+        CheckpointNotFoundError: If the path does not exist or the directory holds no checkpoint.
+        CorruptCheckpointError: If there are checkpoints, but none is valid.
+        IncompatibleCheckpointError: If the file holds no training state.
+    """
+    if '://' in asked:
+        return ResumePoint(asked, None)
+    if asked == 'auto':
+        directory = checkpoint_dir(cfg)
+        if not checkpoints_in(directory):
+            return None
+        path = newest_valid(directory)
+    else:
+        path = existing_checkpoint(asked, cfg.work_dir)
+    return ResumePoint(str(path), _seed_of_training_state(path))
+
+
+def resume_from(cfg: Config, point: ResumePoint | None) -> None:
+    """Let a config resume from a point; without one it starts anew, and a warning says so.
+
+    The seed goes into the config before the Runner is built where the config
+    leaves it open: samplers take theirs at construction, and MMEngine would
+    draw a new one.
+    """
+    if point is None:
+        start = f"the weights in {cfg.load_from}" if cfg.get('load_from') else 'scratch'
+        warn(f'--resume: {checkpoint_dir(cfg)} holds no checkpoint, training starts from {start}.')
+        cfg.resume = False
+        return
+    say(f'resumes from {point.path}')
+    cfg.resume = True
+    # None is what a config that is dumped now should say: the newest of its work directory.
+    cfg.load_from = None if _pointed_at(cfg.work_dir) == os.path.abspath(point.path) else point.path
+    randomness = cfg.setdefault('randomness', {})
+    if point.seed is not None and randomness.get('seed') is None:
+        randomness['seed'] = point.seed
+
+
+def existing_checkpoint(path: str, work_dir: str) -> Path:
+    """Return a checkpoint file that exists; of a directory its newest valid one.
+
+    Args:
+        path (str): A file or directory.
+        work_dir (str): Where to look for similar names if the path's own directory does not exist.
+
+    Raises:
+        CheckpointNotFoundError: If there is none; lists what is there.
+    """
+    asked = Path(path)
+    if asked.is_file():
+        return asked
+    if asked.is_dir():
+        if not checkpoints_in(asked):
+            raise CheckpointNotFoundError(
+                f'{path} is a directory without a checkpoint ({", ".join(_PATTERNS)}). Pass a file or the '
+                'work directory of a run.')
+        newest = newest_valid(asked)
+        say(f'{path} is a directory: takes its newest valid checkpoint, {newest.name}')
+        return newest
+    directory = asked.parent if asked.parent.is_dir() else Path(work_dir)
+    names = [file.name for file in checkpoints_in(directory)]
+    raise CheckpointNotFoundError(f'checkpoint {path} does not exist. In {directory}: '
+                                  f'{near_matches(asked.name, names)}')
+
+
+def newest_valid(directory: Path) -> Path:
+    """Return the newest checkpoint of a directory whose bytes verify.
+
+    Raises:
+        CorruptCheckpointError: If there is none.
+    """
+    view = CheckpointStore.read(directory)
+    record = view.latest_valid()
+    if record is not None:
+        return directory / record.name
+    reasons = [f'\n  {r.name}: {view.verify(r)}' for r in view.records()]
+    raise CorruptCheckpointError(
+        f'{directory} holds {len(checkpoints_in(directory))} checkpoint files, but none of them is valid.'
+        f"{''.join(reasons)}\nPass another file as --resume-from PATH, or train without --resume to "
+        'start anew.')
+
+
+def checkpoint_dir(cfg: Config) -> Path:
+    """Return where a run keeps its checkpoints: ``work_dir``, unless the hook has an ``out_dir``."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    out_dir = hook.get('out_dir')
+    if out_dir is None:
+        return Path(cfg.work_dir)
+    return Path(out_dir) / os.path.basename(os.path.abspath(cfg.work_dir))
+
+
+def checkpoints_in(directory: Path) -> list[Path]:
+    """Return the files of a directory that are named like checkpoints."""
+    return sorted(file for pattern in _PATTERNS for file in directory.glob(pattern))
+
+
+def _pointed_at(work_dir: str) -> str | None:
+    pointed = find_latest_checkpoint(work_dir) if os.path.isfile(
+        os.path.join(work_dir, 'last_checkpoint')) else None
+    return None if pointed is None else os.path.abspath(pointed)
+
+
+def _seed_of_training_state(path: Path) -> int | None:
+    checkpoint: dict[str, Any] = load_checkpoint(path, mmap=True)
+    meta = checkpoint.get('meta', {})
+    absent = [key for key in ('message_hub', 'state_dict') if key not in checkpoint]
+    absent += [f"meta['{key}']" for key in ('epoch', 'iter') if key not in meta]
+    if absent:
+        raise IncompatibleCheckpointError(
+            f"training cannot go on from {path}: it holds no {', '.join(absent)}, only "
+            f"{', '.join(map(repr, checkpoint))}. To start a new training from its weights, pass "
+            f'--cfg-options load_from={path} instead.')
+    if 'optimizer' not in checkpoint:
+        warn(f'{path} holds no optimizer state (save_optimizer=False?): the optimizer starts anew.')
+    return meta.get('seed')

@@ -1,0 +1,324 @@
+"""A drop-in for MMEngine's CheckpointHook that cannot lose a checkpoint."""
+
+from __future__ import annotations
+
+import os.path as osp
+from collections import deque
+from typing import Any, Optional
+
+from mmengine.dist import is_main_process
+from mmengine.fileio import FileClient, LocalBackend, get_file_backend
+from mmengine.hooks import CheckpointHook as _CheckpointHook
+
+from mmckpt.errors import near_matches
+from mmckpt.hooks.best_metrics import BestMetrics
+from mmckpt.hooks.capture import StateCapture
+from mmckpt.hooks.envelope import envelope
+from mmckpt.hooks.rank_state import RankState
+from mmckpt.hooks.resume import LoadedCheckpoint, check_model, choose_resume_file, resume_banner
+from mmckpt.hooks.runner_adapter import (
+    broadcast_object,
+    is_training,
+    on_train_exit,
+    progress_after_epoch,
+    progress_after_iter,
+    progress_between,
+    validation_due,
+)
+from mmckpt.hooks.validation_delta import PendingValidationHook, ValidationDelta
+from mmckpt.policy.retention import AnyOf, KeepBest, KeepEvery, KeepLast, KeepNone, KeepRoles
+from mmckpt.policy.selection import DEFAULT_GREATER, DEFAULT_LESS, infer_rule
+from mmckpt.progress import Progress
+from mmckpt.registry import HOOKS
+from mmckpt.store import CheckpointStore
+
+
+@HOOKS.register_module()
+class CheckpointHook(_CheckpointHook):
+    """Saves checkpoints periodically and when a metric is best, and never loses one.
+
+    It takes every argument of MMEngine's ``CheckpointHook`` with the same
+    meaning, file names and ``message_hub`` entries. What differs:
+
+    - A file is written under a temporary name, synced and renamed, and counts
+      only when its record (with a digest of its bytes) is in
+      ``mmckpt_index.json``. Nothing is deleted before its replacement is there.
+    - A best checkpoint holds the whole training state, so one can resume from
+      it; it is a hard link where the same step has been written already.
+    - A step is written once, before its validation. What the validation
+      changed goes into the file's record, and a validation that was killed is
+      made up on the resume.
+    - A resume starts from the newest file that verifies, and restores the
+      state of every hook with ``state_dict`` and ``load_state_dict``.
+    - Rules are inferred for more metrics (AP, PCK, EPE, abs_rel, ...).
+
+    Storage backends other than the local disk are served by MMEngine's own
+    code, without these guarantees.
+
+    Args:
+        *args: Positional arguments of MMEngine's ``CheckpointHook``.
+        keep_every (int): Keep every Nth periodic checkpoint for ever, on top
+            of ``max_keep_ckpts``; counts epochs or iterations as ``interval``
+            does. Defaults to -1, none.
+        store (dict, optional): Arguments of :class:`mmckpt.store.CheckpointStore`:
+            ``async_save``, ``on_busy``, ``max_failures``. Defaults to None.
+        **kwargs: Keyword arguments of MMEngine's ``CheckpointHook``.
+
+    Raises:
+        ValueError: If an argument is unknown or out of its range.
+
+    Example:
+        >>> default_hooks = dict(checkpoint=dict(
+        ...     type='mmckpt.CheckpointHook', interval=10, max_keep_ckpts=3,
+        ...     save_best=['AP', 'PCK'], rule='greater'))
+    """
+
+    _default_greater_keys = list(DEFAULT_GREATER)
+    _default_less_keys = list(DEFAULT_LESS)
+
+    def __init__(self, *args: Any, keep_every: int = -1, store: Optional[dict] = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.args:
+            known = [*_CheckpointHook.__init__.__code__.co_varnames[1:_CheckpointHook.__init__.__code__.co_argcount],
+                     'keep_every', 'store']
+            name = next(iter(self.args))
+            raise ValueError(f'CheckpointHook has no argument {name!r}. {near_matches(name, known)}')
+        if self.max_keep_ckpts == 0 or self.max_keep_ckpts < -1:
+            raise ValueError(f'max_keep_ckpts must be -1 (keep all) or at least 1, but got {self.max_keep_ckpts}: '
+                             'the newest checkpoint is always kept.')
+        if keep_every == 0 or keep_every < -1:
+            raise ValueError(f'keep_every must be -1 (none) or at least 1, but got {keep_every}.')
+        self.keep_every = keep_every
+        self.store_cfg = dict(store or {})
+        self.store: CheckpointStore | None = None
+        self._asked_out_dir = self.out_dir
+        self._capture: StateCapture | None = None
+        self._loaded: LoadedCheckpoint | None = None
+        self._metrics: dict[str, float] = {}
+        # The step written last: its progress, its file names, and the small state at that moment.
+        self._step: tuple[Progress, list[str], ValidationDelta | None] | None = None
+        self._best = BestMetrics(self)
+        self._rank_state = RankState()
+
+    # Events of the run -------------------------------------------------------
+
+    def before_run(self, runner: Any) -> None:
+        """Choose the newest valid file for a resume, before the Runner loads one."""
+        if not is_training(runner):
+            return
+        self._locate(runner)
+        if self._is_local:
+            choose_resume_file(runner, self.out_dir)
+            on_train_exit(runner, self._close)
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Check that the file fits, and keep what MMEngine does not restore until ``before_train``."""
+        if runner._resume and is_training(runner):
+            check_model(runner, runner._load_from, checkpoint['state_dict'])
+            self._loaded = LoadedCheckpoint(runner._load_from, checkpoint)
+
+    def before_train(self, runner: Any) -> None:
+        """Open the store and finish a resume."""
+        self._locate(runner)
+        runner.logger.info(f'Checkpoints will be saved to {self.out_dir}.')
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None:
+            loaded.restore(runner)
+        if self.save_best and runner.val_loop is None:
+            runner.logger.warning(
+                f'save_best={self.save_best} has nothing to judge: the config has no validation (val_dataloader, '
+                'val_cfg, val_evaluator). Only periodic checkpoints will be saved.')
+        self._best.resume(runner)
+        self._resume_keep_ids(runner)
+        if not self._is_local:
+            return
+        self._capture = StateCapture(runner, self.save_optimizer, self.save_param_scheduler)
+        if is_main_process():
+            self._open_store(runner, loaded)
+        if loaded is not None:
+            records = broadcast_object(self.store and self.store.records_of_run())
+            self._best.resume_from_store(runner, records)
+            runner.logger.info(resume_banner(runner, loaded))
+            if loaded.validation_pending and runner.val_loop is not None:
+                self._step = (progress_between(runner), [osp.basename(loaded.path)], self._delta(runner))
+                runner.register_hook(PendingValidationHook())
+
+    def after_val_epoch(self, runner: Any, metrics: dict) -> None:
+        """Save the best checkpoint, if this validation made one."""
+        self._metrics = self._best.scalars(metrics)
+        if self._capture is not None or not self._is_local or not metrics:
+            super().after_val_epoch(runner, metrics)
+
+    def after_val(self, runner: Any) -> None:
+        """Complete the record of this step's files with what the validation changed."""
+        if self._step is None or self._step[0] != progress_between(runner):
+            return
+        _, names, delta = self._step
+        if self.store is not None and delta is not None:
+            self.store.amend(names, metrics=self._metrics, val_pending=False,
+                             post_validation=delta.collect(self._metrics))
+        self._step = None
+
+    def after_train(self, runner: Any) -> None:
+        """Make sure that the last state is on disk, then publish as MMEngine does."""
+        if self._capture is not None and self.save_last and self.interval > 0:
+            self._save_unsaved_end(runner)
+        if self.store is not None:
+            self.store.wait()
+        super().after_train(runner)
+
+    def gather_checkpoint_state(self, runner: Any) -> None:
+        """Collect what differs from rank to rank; called on every rank before a file is written."""
+        self._rank_state.gather(runner)
+
+    def save_interrupted(self, runner: Any, progress: Progress) -> None:
+        """Save off the interval, because the run is about to be stopped; call it on every rank.
+
+        Args:
+            runner (Runner): The runner, in ``after_train_iter``.
+            progress (Progress): Completed counts.
+        """
+        if self._capture is not None and (self._step is None or self._step[0] != progress):
+            self._write(runner, f'interrupted_iter_{progress.iter}.pth', progress, roles=('interrupted',),
+                        val_pending=validation_due(runner, progress, by_epoch=False))
+
+    # Writing -----------------------------------------------------------------
+
+    def _save_checkpoint(self, runner: Any) -> None:
+        if not self._is_local:
+            super()._save_checkpoint(runner)
+            return
+        progress = progress_after_epoch(runner) if self.by_epoch else progress_after_iter(runner)
+        self._save_periodic(runner, progress, validation_due(runner, progress, self.by_epoch))
+
+    def _save_periodic(self, runner: Any, progress: Progress, val_pending: bool) -> None:
+        step = progress.count(self.by_epoch)
+        if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
+            self.keep_ckpt_ids.append(step)
+            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        name = self._point_last(runner, step)
+        self._write(runner, name, progress, roles=('periodic',), val_pending=val_pending)
+
+    def _save_unsaved_end(self, runner: Any) -> None:
+        """Early stopping ends a run between two intervals; stock would leave no file of its end."""
+        progress = progress_between(runner)
+        step = progress.count(self.by_epoch)
+        name = self.filename_tmpl.format(step)
+        if step > 0 and self.last_ckpt != self.file_backend.join_path(self.out_dir, name):
+            self._save_periodic(runner, progress, val_pending=False)
+
+    def _save_best_checkpoint(self, runner: Any, metrics: dict) -> None:
+        if not self.save_best:
+            return
+        if not self._is_local:
+            super()._save_best_checkpoint(runner, metrics)
+            return
+        progress = progress_between(runner)
+        step_file = self.filename_tmpl.format(progress.count(self.by_epoch))
+        improved = self._best.improved(runner, metrics)
+        if self.store is not None:
+            self.store.retention = self._retention()
+        for metric, score in improved:
+            self._best.note(runner, metric, score, f'best_{metric}_{step_file}'.replace('/', '_'))
+        if not improved:
+            return
+        written = self._step is not None and self._step[0] == progress
+        if not written and self.last_ckpt is not None:
+            self._point_last(runner, progress.count(self.by_epoch))
+        for metric, score in improved:
+            self._place_best(runner, metric, score, progress)
+        if not written and self.last_ckpt is not None and self.store is not None:
+            # As with stock, the step of a best also has a file under its plain name.
+            roles, scores = tuple(f'best:{m}' for m, _ in improved), dict(improved)
+            self.store.link(self._step[1][0], step_file, roles=roles, scores=scores, point_last=True)
+            self._step[1].append(step_file)
+
+    def _place_best(self, runner: Any, metric: str, score: float, progress: Progress) -> None:
+        name = osp.basename(self._best.path(metric))
+        roles, scores = (f'best:{metric}',), {metric: score}
+        if self._step is None or self._step[0] != progress:
+            self._write(runner, name, progress, roles=roles, scores=scores, point_last=False)
+        elif self.store is not None:
+            self.store.link(self._step[1][0], name, roles=roles, scores=scores)
+            self._step[1].append(name)
+        count = progress.count(self.by_epoch)
+        runner.logger.info(f'The best checkpoint with {score:0.4f} {metric} at {count} '
+                           f'{"epoch" if self.by_epoch else "iter"} is saved to {name}.')
+
+    def _write(self, runner: Any, name: str, progress: Progress, *, roles: tuple[str, ...],
+               scores: dict[str, float] | None = None, val_pending: bool = False,
+               point_last: bool = True) -> None:
+        # A collective, so on every rank: before_save_checkpoint is called on rank 0 only.
+        runner.call_hook('gather_checkpoint_state')
+        self._step = (progress, [name], self._delta(runner))
+        if self.store is None:
+            return
+        assert self._capture is not None
+        state = self._capture(progress, val_pending)
+        envelope(state)['ranks'] = self._rank_state.state()
+        saved = self.store.write(name, state, progress=progress, roles=roles, scores=scores,
+                                 val_pending=val_pending, point_last=point_last)
+        if not saved:
+            self._step = None
+
+    # Set-up ------------------------------------------------------------------
+
+    @property
+    def _is_local(self) -> bool:
+        backend = self.file_backend
+        return isinstance(getattr(backend, 'client', backend), LocalBackend)
+
+    def _locate(self, runner: Any) -> None:
+        """Find directory and backend; both are needed before and during training."""
+        asked = self._asked_out_dir
+        self.out_dir = runner.work_dir if asked is None else asked
+        self.file_client = FileClient.infer_client(self.file_client_args, self.out_dir)
+        self.file_backend = (self.file_client if self.file_client_args is not None
+                             else get_file_backend(self.out_dir, backend_args=self.backend_args))
+        if self.out_dir != runner.work_dir:
+            basename = osp.basename(runner.work_dir.rstrip(osp.sep))
+            self.out_dir = self.file_backend.join_path(self.out_dir, basename)
+
+    def _open_store(self, runner: Any, loaded: LoadedCheckpoint | None) -> None:
+        self.store = CheckpointStore(
+            self.out_dir, retention=self._retention(), pointer=osp.join(runner.work_dir, 'last_checkpoint'),
+            logger=runner.logger, **self.store_cfg)
+        self.store.open(resumed_from=None if loaded is None else loaded.path)
+
+    def _retention(self) -> Any:
+        periodic = KeepRoles('periodic') if self.max_keep_ckpts < 0 else KeepLast(self.max_keep_ckpts)
+        policies = [periodic, KeepNone('interrupted')] + [KeepBest(f'best:{m}', 1, r) for m, r in self._best.rules()]
+        if self.keep_every > 0:
+            policies.append(KeepEvery(self.keep_every, by_epoch=self.by_epoch))
+        return AnyOf(*policies)
+
+    def _init_rule(self, rules: list, key_indicators: list) -> None:
+        rules = rules * len(key_indicators) if len(rules) == 1 else rules
+        for rule in rules:
+            if rule not in self.rule_map and rule is not None:
+                raise KeyError(f'rule must be greater, less or None, but got {rule}. {near_matches(rule, self.rule_map)}')
+        self.key_indicators = key_indicators
+        self.rules = [rule if rule or key == 'auto' else infer_rule(key, None, self.greater_keys, self.less_keys)
+                      for key, rule in zip(key_indicators, rules)]
+        self.is_better_than.update((k, self.rule_map[r]) for k, r in zip(key_indicators, self.rules) if r)
+
+    def _resume_keep_ids(self, runner: Any) -> None:
+        if self.max_keep_ckpts > 0:
+            ids = runner.message_hub.runtime_info.get('keep_ckpt_ids', [])
+            self.keep_ckpt_ids: deque = deque(ids, self.max_keep_ckpts)
+        self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt', self.last_ckpt)
+
+    def _point_last(self, runner: Any, step: int) -> str:
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        return name
+
+    def _delta(self, runner: Any) -> ValidationDelta | None:
+        return ValidationDelta(runner) if is_main_process() else None
+
+    def _close(self, reason: str, error: BaseException | None) -> None:
+        if self.store is not None:
+            self.store.close(reason, error)
+            self.store = None
+        self._capture = None

@@ -1,0 +1,87 @@
+"""State that differs from rank to rank: buffers, and gradients inside an accumulation window."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmengine.dist import get_rank, get_world_size
+from mmengine.optim import OptimWrapper
+
+from mmckpt.hooks.runner_adapter import gather_objects, unwrapped_model
+
+
+class RankState:
+    """Collects what only its own rank knows, before rank 0 writes.
+
+    Without ``SyncBatchNorm`` every rank has running statistics of its own,
+    but MMEngine's checkpoint holds those of rank 0 only. Inside a window of
+    gradient accumulation the gradients so far are state as well; they are
+    kept as they are, scaled if AMP scales them (the scale is in the
+    optimizer's state).
+    """
+
+    def __init__(self) -> None:
+        self._ranks: list[dict[str, Any]] = []
+
+    def gather(self, runner: Any) -> None:
+        """Collect from all ranks; must be called on every rank."""
+        buffers = _buffers(runner) if get_world_size() > 1 else {}
+        own = {'buffers': {k: v.cpu() for k, v in buffers.items()}, 'gradients': _window_gradients(runner)}
+        self._ranks = gather_objects(own)
+        first = self._ranks[0]['buffers']
+        for state in self._ranks[1:]:
+            state['buffers'] = {k: v for k, v in state['buffers'].items() if not torch.equal(v, first[k])}
+        self._ranks[0]['buffers'] = {}
+
+    def state(self) -> list[dict[str, Any]]:
+        """What was gathered, one entry a rank, or nothing if no rank has anything of its own."""
+        ranks, self._ranks = self._ranks, []
+        return ranks if any(part for state in ranks for part in state.values()) else []
+
+
+def restore_rank_state(runner: Any, ranks: list[dict[str, Any]]) -> str | None:
+    """Put this rank's buffers and gradients back.
+
+    Args:
+        runner (Runner): A runner that has loaded rank 0's model.
+        ranks (list[dict]): What :meth:`RankState.state` returned.
+
+    Returns:
+        str: Why it could not be done, or None.
+    """
+    if not ranks:
+        return None
+    if len(ranks) != get_world_size():
+        return (f'the file holds buffers and gradients of {len(ranks)} ranks, and this run has {get_world_size()}: '
+                'every rank starts with those of rank 0 and an empty accumulation window')
+    own = ranks[get_rank()]
+    buffers, parameters = _buffers(runner), dict(unwrapped_model(runner).named_parameters())
+    for name, value in own['buffers'].items():
+        buffers[name].copy_(value)
+    for name, value in own['gradients'].items():
+        parameter = parameters[name]
+        parameter.grad = value.to(parameter.device, copy=True)
+    return None
+
+
+def _buffers(runner: Any) -> dict[str, torch.Tensor]:
+    model = unwrapped_model(runner)
+    saved = model.state_dict()
+    return {name: buffer for name, buffer in model.named_buffers() if name in saved}
+
+
+def _window_gradients(runner: Any) -> dict[str, torch.Tensor]:
+    wrapper = runner.optim_wrapper
+    if not isinstance(wrapper, OptimWrapper):
+        return {}
+    parts = list(wrapper.values()) if hasattr(wrapper, 'values') else [wrapper]
+    if not any(_inside_window(part) for part in parts):
+        return {}
+    return {name: p.grad.detach().cpu() for name, p in unwrapped_model(runner).named_parameters()
+            if p.grad is not None}
+
+
+def _inside_window(wrapper: OptimWrapper) -> bool:
+    counts = wrapper._accumulative_counts
+    return counts > 1 and wrapper._inner_count % counts != 0 and wrapper._inner_count != wrapper._max_counts

@@ -1,0 +1,195 @@
+"""Which file a resume starts from, what it holds, and how it is put back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
+
+from mmckpt.errors import (
+    CheckpointNotFoundError,
+    CorruptCheckpointError,
+    IncompatibleCheckpointError,
+    MMCkptError,
+)
+from mmckpt.hooks.capture import stateful_hooks
+from mmckpt.hooks.rank_state import restore_rank_state
+from mmckpt.hooks.runner_adapter import broadcast_object, unwrapped_model
+from mmckpt.hooks.validation_delta import apply_delta
+from mmckpt.store import CheckpointStore, load_checkpoint
+
+
+def choose_resume_file(runner: Any, directory: str | Path) -> None:
+    """Point the Runner at the newest checkpoint that verifies, before it loads one.
+
+    Stock MMEngine trusts the name in ``last_checkpoint``. Here a file that is
+    truncated or altered is skipped with a reason, the one before is used, and
+    nothing is deleted. ``resume=True`` together with a pretrained
+    ``load_from`` resumes the run if it has checkpoints.
+
+    Args:
+        runner (Runner): A runner in ``before_run`` of a training.
+        directory (str or Path): Where the run's checkpoints lie.
+
+    Raises:
+        CheckpointNotFoundError: If there are checkpoints, but none is valid.
+    """
+    if not runner._resume:
+        return
+    # The choice is made once and shared, so that all ranks load one file.
+    failure, choice = None, (False, None)
+    if is_main_process():
+        try:
+            choice = _choose(runner, Path(directory))
+        except MMCkptError as error:
+            failure = error
+    failure, choice = broadcast_object((failure, choice))
+    if failure is not None:
+        raise failure
+    runner._resume, runner._load_from = choice
+
+
+def _choose(runner: Any, directory: Path) -> tuple[bool, str | None]:
+    """Return whether to resume, and the file to load."""
+    asked = runner._load_from
+    if asked is not None and ('://' in asked or _can_resume(asked)):
+        return True, asked
+    view = CheckpointStore.read(directory)
+    newest = view.latest_valid()
+    if newest is not None:
+        if asked is not None:
+            runner.logger.warning(
+                f'resume=True: goes on from {newest.name} of {directory}; load_from={asked!r} holds weights '
+                'only and is not used. Set resume=False to start from it.')
+        return True, str(directory / newest.name)
+    if view.records():
+        raise CheckpointNotFoundError(
+            f'resume=True, but none of the {len(view.records())} checkpoints in {directory} is valid (the log '
+            'says why for each). Pass --resume-from FILE to choose another file, or train without --resume '
+            'to start from scratch.')
+    runner.logger.warning(
+        f'resume=True, but {directory} holds no checkpoint: training starts '
+        + ('from scratch.' if asked is None else f'from the weights in {asked}.'))
+    return False, asked
+
+
+def _can_resume(path: str) -> bool:
+    """Whether a file holds training state, not weights only; raises if it cannot be trusted."""
+    view = CheckpointStore.read(Path(path).parent)
+    record = view.find(Path(path).name)
+    reason = None if record is None or not Path(path).is_file() else view.verify(record)
+    if reason is not None:
+        raise CorruptCheckpointError(
+            f'{path} is not what was written there: {reason}. Pass another file, or --resume without a path '
+            'to go on from the newest one that is valid.')
+    return 'optimizer' in load_checkpoint(path)
+
+
+class LoadedCheckpoint:
+    """What is known of the file that a run resumes from.
+
+    Args:
+        path (str): The file, as the Runner was told.
+        checkpoint (dict): Its content, as the Runner read it.
+    """
+
+    def __init__(self, path: str, checkpoint: dict[str, Any]) -> None:
+        self.path = path
+        self.parts = set(checkpoint)
+        self.meta = {k: v for k, v in checkpoint.get('meta', {}).items() if k != 'cfg'}
+        self.n_tensors = len(checkpoint['state_dict'])
+        self.envelope: dict[str, Any] = checkpoint.get('mmckpt', {})
+        self.post_validation: dict[str, Any] | None = None
+        self.restored_hooks: list[str] = []
+        self.absent_hooks: list[str] = []
+        local = Path(path)
+        if '://' not in path and local.is_file():
+            record = CheckpointStore.read(local.parent).find(local.name)
+            if record is not None and record.size == local.stat().st_size:
+                self.post_validation = record.post_validation
+
+    @property
+    def validation_pending(self) -> bool:
+        """Whether the validation of this step was never finished."""
+        return bool(self.envelope.get('val_pending')) and self.post_validation is None
+
+    def restore(self, runner: Any) -> None:
+        """Put back the state that MMEngine does not know, completed by the record."""
+        reason = restore_rank_state(runner, self.envelope.get('ranks', []))
+        if reason is not None:
+            runner.logger.warning(f'The resume is not bit-exact: {reason}.')
+        states = dict(self.envelope.get('hooks', {}))
+        if self.post_validation is not None:
+            states.update(apply_delta(runner, self.post_validation))
+        hooks = stateful_hooks(runner)
+        for name, hook in hooks.items():
+            if name in states:
+                hook.load_state_dict(states.pop(name))
+                self.restored_hooks.append(name)
+            else:
+                self.absent_hooks.append(name)
+        for name in states:
+            runner.logger.warning(
+                f'The checkpoint holds the state of a hook {name!r} that this run does not have; it is left out.')
+
+
+def check_model(runner: Any, path: str, state_dict: dict[str, Any]) -> None:
+    """Refuse to resume the training of another model.
+
+    MMEngine loads with ``strict=False``: parameters that are missing or have
+    another shape would silently keep their initial values while the optimizer
+    goes on as if they were trained.
+
+    Raises:
+        IncompatibleCheckpointError: If a parameter of the model is missing in
+            the checkpoint or has another shape there.
+    """
+    model = unwrapped_model(runner)
+    saved = {key[7:] if key.startswith('module.') else key: value for key, value in state_dict.items()}
+    parameters = dict(model.named_parameters())
+    missing = [k for k in parameters if k not in saved]
+    reshaped = [f'{k}: {tuple(saved[k].shape)} in the file, {tuple(p.shape)} in the model'
+                for k, p in parameters.items() if k in saved and saved[k].shape != p.shape]
+    unexpected = [k for k in saved if k not in model.state_dict()]
+    if missing or reshaped:
+        raise IncompatibleCheckpointError(
+            f'{path} belongs to another model than {type(model).__name__}, so training cannot be resumed from it.'
+            f'{_listing("missing in the file", missing)}{_listing("of another shape", reshaped)}'
+            f'{_listing("unknown to the model", unexpected)}\n'
+            'Resume with the config that the run was started with, or pass the file as load_from without '
+            'resume=True to take over the weights that fit.')
+
+
+def _listing(title: str, entries: list[str], most: int = 5) -> str:
+    if not entries:
+        return ''
+    shown = ''.join(f'\n    {entry}' for entry in entries[:most])
+    more = f'\n    ... and {len(entries) - most} more' if len(entries) > most else ''
+    return f'\n  {len(entries)} {title}:{shown}{more}'
+
+
+def resume_banner(runner: Any, loaded: LoadedCheckpoint) -> str:
+    """Return the lines that say which parts were restored and which were not there (R19)."""
+    meta, envelope = loaded.meta, loaded.envelope
+    writer = f"mmckpt {meta['mmckpt_version']}" if 'mmckpt_version' in meta else 'MMEngine'
+    rows = [(True, f'model weights ({loaded.n_tensors} tensors)'),
+            ('optimizer' in loaded.parts, 'optimizer'),
+            ('param_schedulers' in loaded.parts or runner.param_schedulers is None, 'parameter schedulers'),
+            ('message_hub' in loaded.parts, 'message hub (log history, best scores)')]
+    ranks = len(envelope.get('rng', {}).get('ranks', []))
+    rng_hook = any(type(hook).__name__ == 'RNGStateHook' for hook in runner.hooks)
+    rows.append((bool(ranks) and rng_hook, f'random streams of {ranks} rank(s)' if ranks else 'random streams'))
+    if any(type(hook).__name__ == 'EMAHook' for hook in runner.hooks):
+        rows.append(('ema_state_dict' in loaded.parts, 'EMA weights'))
+    rows += [(True, f'state of {name}') for name in loaded.restored_hooks]
+    rows += [(False, f'state of {name}') for name in loaded.absent_hooks]
+    if loaded.post_validation is not None:
+        rows.append((True, 'results of the validation at this step, from the index'))
+    lines = [f'Resumed from {loaded.path}',
+             f'  epoch {runner.epoch}, iter {runner.iter}, written by {writer} at {meta.get("time", "?")}']
+    lines += [f'  restored  {what}' for ok, what in rows if ok]
+    lines += [f'  MISSING   {what}: not in the file or not wanted, starts anew' for ok, what in rows if not ok]
+    if loaded.validation_pending:
+        lines.append('  pending   the validation of this step was not finished: it runs first')
+    return '\n'.join(lines)

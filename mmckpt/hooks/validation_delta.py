@@ -1,0 +1,137 @@
+"""What a validation changes in the training state, small enough for an index record.
+
+The big file of a step is written before its validation. Afterwards the hub
+has new metrics and best scores, plateau schedulers and their learning rates
+have moved, and hooks have counted. That difference goes into the record of
+the file; on a resume the record completes the file.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
+
+from mmckpt.hooks.capture import hook_states, scheduler_states
+from mmckpt.state.plain import from_json, to_json, to_plain
+
+# Wall-clock noise that LogProcessor keeps in the hub; it differs from run to run.
+_NOISE = ('/time', '/data_time', '/eta', '/memory')
+
+
+class ValidationDelta:
+    """The change in a Runner's small state since this object was made.
+
+    Args:
+        runner (Runner): The runner, at the moment the file was captured.
+    """
+
+    def __init__(self, runner: Any) -> None:
+        self.runner = runner
+        self._before = _observe(runner)
+
+    def collect(self, metrics: dict[str, float]) -> dict[str, Any]:
+        """Return what changed, in JSON types.
+
+        Args:
+            metrics (dict): Scalar metrics of the validation.
+
+        Returns:
+            dict: To be handed to :func:`apply_delta` after a resume.
+        """
+        hub = self.runner.message_hub
+        delta: dict[str, Any] = {'version': 1, 'metrics': to_json(metrics), 'scalars': {}}
+        for key, buffer in hub.log_scalars.items():
+            log, count = buffer.data
+            start = self._before['lengths'].get(key, 0)
+            if len(log) > start and not key.endswith(_NOISE):
+                delta['scalars'][key] = to_json([log[start:].tolist(), count[start:].tolist()])
+        after = _observe(self.runner)
+        for part in ('infos', 'schedulers', 'groups', 'hooks'):
+            before = self._before[part]
+            delta[part] = {name: json.loads(text) for name, text in after[part].items()
+                           if before.get(name) != text}
+        return delta
+
+
+class PendingValidationHook(Hook):
+    """Makes up the validation that the file of a resume was written before.
+
+    It is registered after all others, so that every ``before_train`` has run;
+    both train loops look at ``stop_training`` after it.
+    """
+
+    priority = 'LOWEST'
+
+    def before_train(self, runner: Any) -> None:
+        """Run the validation, once."""
+        runner.hooks.remove(self)
+        runner.val_loop.run()
+
+
+def apply_delta(runner: Any, delta: dict[str, Any]) -> dict[str, Any]:
+    """Put a validation's changes on top of a state that was captured before it.
+
+    Args:
+        runner (Runner): A runner that has just loaded the file.
+        delta (dict): What :meth:`ValidationDelta.collect` returned.
+
+    Returns:
+        dict: The states of hooks after the validation, by name; the caller
+        loads them with the hooks' other state.
+    """
+    hub = runner.message_hub
+    for key, (log, count) in ((k, from_json(v)) for k, v in delta['scalars'].items()):
+        for value, weight in zip(log, count):
+            hub.update_scalar(key, value, weight)
+    for key, value in delta['infos'].items():
+        hub.update_info(key, from_json(value))
+    schedulers = _flat_schedulers(runner)
+    for path, value in delta['schedulers'].items():
+        name, key = path.rsplit('.', 1)
+        schedulers[name].load_state_dict({key: from_json(value)})
+    groups = _param_groups(runner)
+    for path, value in delta['groups'].items():
+        name, key = path.rsplit('.', 1)
+        groups[name][key] = from_json(value)
+    return {name: from_json(state) for name, state in delta['hooks'].items()}
+
+
+def _observe(runner: Any) -> dict[str, dict[str, Any]]:
+    """Lengths of the hub's scalars, and JSON texts of all that a validation may change."""
+    hub = runner.message_hub
+    resumed = hub._resumed_keys
+    schedulers = {f'{name}.{key}': _text(value) for name, scheduler in _flat_schedulers(runner).items()
+                  for key, value in scheduler.state_dict().items()}
+    groups = {f'{name}.{key}': _text(value) for name, group in _param_groups(runner).items()
+              for key, value in group.items() if key != 'params'}
+    return {
+        'lengths': {key: len(buffer.data[0]) for key, buffer in hub.log_scalars.items()},
+        'infos': {key: _text(value) for key, value in hub.runtime_info.items()
+                  if resumed.get(key) and key not in ('cfg', 'loop_stage')},
+        'schedulers': schedulers,
+        'groups': groups,
+        'hooks': {name: _text(state) for name, state in hook_states(runner).items()},
+    }
+
+
+def _text(value: Any) -> str:
+    return json.dumps(to_json(to_plain(value)), sort_keys=True)
+
+
+def _flat_schedulers(runner: Any) -> dict[str, Any]:
+    if scheduler_states(runner) is None:
+        return {}
+    built = runner.param_schedulers
+    named = built.items() if isinstance(built, dict) else [('', built)]
+    return {f'{name}[{i}]': s for name, part in named for i, s in enumerate(part)}
+
+
+def _param_groups(runner: Any) -> dict[str, dict[str, Any]]:
+    wrapper = runner.optim_wrapper
+    if not isinstance(wrapper, OptimWrapper):
+        return {}
+    named = wrapper.items() if hasattr(wrapper, 'items') else [('', wrapper)]
+    return {f'{name}[{i}]': g for name, w in named for i, g in enumerate(w.param_groups)}

@@ -1,0 +1,185 @@
+"""Finds a loss that jumps far above what it has been lately."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmckpt.monitor.finding import Finding
+from mmckpt.monitor.versioned import VERSION, check_version
+from mmckpt.progress import Progress
+
+DEFAULT_FACTOR = 2.0
+# An average of fewer values than this says nothing, even where the caller set the factor.
+MIN_VALUES = 10
+# Makes the median absolute deviation of normal noise equal to its standard deviation.
+MAD_TO_STD = 1.4826
+
+
+class SpikeDetector:
+    """Fires where a loss term exceeds a factor of its recent average.
+
+    By default it fires only where the current value is more than twice the
+    average of the window *and* a robust one-sided test calls it an outlier:
+    twice the average alone is ordinary noise for small batches. With an
+    explicit ``factor`` that factor alone decides.
+
+    A value that fired is kept out of the average, so that one spike does not
+    hide the next. A term that stays high for a whole window has found a new
+    level: that is said once, and the average starts anew. Entries whose name
+    lacks ``loss`` (such as ``acc``) are not watched.
+
+    Args:
+        factor (float, optional): Ratio of the current value to the recent
+            average above which it fires. Defaults to None, which means 2 and
+            the robust test.
+        window (int): Values of a term that make up its recent average; at
+            least 10. Defaults to 50.
+        n_std (float): How many robust standard deviations above the median an
+            outlier lies, on a logarithmic scale where all values are
+            positive. Not used with an explicit ``factor``. Defaults to 6.0.
+        warmup (int, optional): Values of a term that pass before it can fire.
+            Defaults to None, which means a full window, or 10 values with an
+            explicit ``factor``.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> detector = SpikeDetector(factor=2.0)
+        >>> for step in range(20):
+        ...     found = detector.update({'loss': 1.0}, Progress(epoch=0, iter=step + 1))
+        >>> print(detector.update({'loss': 4.0}, Progress(epoch=0, iter=21))[0].message)
+        Loss spike at iter 21: loss is 4.000000, its recent average 1.000000, ratio 4.00.
+    """
+
+    def __init__(self, factor: float | None = None, window: int = 50, n_std: float = 6.0,
+                 warmup: int | None = None) -> None:
+        if factor is not None and not 1 < factor < math.inf:
+            raise ValueError(f'factor must be a number above 1, but got {factor}: it is a ratio.')
+        if window < MIN_VALUES:
+            raise ValueError(f'window must be at least {MIN_VALUES} values, but got {window}.')
+        if not n_std > 0:
+            raise ValueError(f'n_std must be above 0, but got {n_std}.')
+        if warmup is None:
+            warmup = window if factor is None else MIN_VALUES
+        if not 1 <= warmup <= window:
+            raise ValueError(f'warmup must be between 1 and window={window}, but got {warmup}.')
+        self.factor = DEFAULT_FACTOR if factor is None else factor
+        self.n_std = None if factor is not None else n_std
+        self.window, self.warmup = window, warmup
+        self._windows: dict[str, deque[float]] = {}
+        # How many values in a row each term has been too high.
+        self._high: dict[str, int] = {}
+
+    def update(self, values: Mapping[str, float], progress: Progress) -> list[Finding]:
+        """Take the losses of one iteration; return a finding for each term that jumped."""
+        findings = []
+        allowed_rise, warmup, windows = self.factor - 1, self.warmup, self._windows
+        for name, value in values.items():
+            window = windows.get(name)
+            if window is None:
+                if 'loss' not in name.lower():
+                    continue
+                window = windows[name] = deque(maxlen=self.window)
+            n = len(window)
+            if n >= warmup:
+                average = sum(window) / n
+                # False for NaN and both infinities, which must not enter the window either.
+                if -math.inf < value - average <= allowed_rise * abs(average):
+                    window.append(value)
+                    if self._high:
+                        self._high.pop(name, None)
+                else:
+                    findings += self._judge(name, value, average, window, progress)
+            elif math.isfinite(value):
+                window.append(value)
+        return findings
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the windows and counters in plain types."""
+        return {'version': VERSION, 'windows': {name: list(w) for name, w in self._windows.items()},
+                'high': dict(self._high)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state; of a longer window the newest values are kept."""
+        check_version(state, type(self).__name__)
+        self._windows = {name: deque(values, maxlen=self.window) for name, values in state['windows'].items()}
+        self._high = dict(state['high'])
+
+    def _judge(self, name: str, value: float, average: float, window: deque[float],
+               progress: Progress) -> list[Finding]:
+        if not math.isfinite(value):
+            return []
+        if average == 0 or (self.n_std is not None and not is_outlier(value, window, self.n_std)):
+            # No ratio, or ordinary noise, which belongs to the baseline.
+            window.append(value)
+            self._high.pop(name, None)
+            return []
+        self._high[name] = self._high.get(name, 0) + 1
+        if self._high[name] < self.window:
+            return [_spike(name, value, average, progress)]
+        del self._high[name]
+        window.clear()
+        return [_level(name, value, average, self.window, progress)]
+
+
+def is_outlier(value: float, window: Sequence[float], n_std: float) -> bool:
+    """Whether a value lies far above the others, judged by median and MAD.
+
+    Losses are positive and their noise is multiplicative, so positive values
+    are compared on a logarithmic scale; otherwise a skewed but ordinary noise
+    would fire. A term that is zero most of the time has no scale to judge by:
+    it has no outliers.
+
+    Args:
+        value (float): The value to judge, finite.
+        window (Sequence[float]): Finite values before it, at least one.
+        n_std (float): Robust standard deviations above the median from which
+            on it is an outlier.
+
+    Returns:
+        bool: Whether it is one.
+
+    Source: median absolute deviation, Hampel (1974), The influence curve and
+    its role in robust estimation.
+
+    Example:
+        >>> is_outlier(8.0, [1.0, 1.1, 0.9, 1.2, 1.0], 6.0), is_outlier(1.3, [1.0, 1.1, 0.9, 1.2, 1.0], 6.0)
+        (True, False)
+    """
+    if _median(window) == 0:
+        return False
+    if value > 0 and min(window) > 0:
+        window, value = [math.log(v) for v in window], math.log(value)
+    center = _median(window)
+    deviation = _median([abs(v - center) for v in window])
+    return value - center > n_std * MAD_TO_STD * deviation
+
+
+def _median(values: Sequence[float]) -> float:
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+def _spike(name: str, value: float, average: float, progress: Progress) -> Finding:
+    # For a positive average this is value / average; it keeps its meaning for a negative one.
+    ratio = 1 + (value - average) / abs(average)
+    return Finding(
+        'loss_spike', 'warning', name,
+        f'Loss spike at iter {progress.iter}: {name} is {value:.6f}, its recent average {average:.6f}, '
+        f'ratio {ratio:.2f}.',
+        progress, ratio, {'current': value, 'average': average, 'ratio': ratio})
+
+
+def _level(name: str, value: float, average: float, window: int, progress: Progress) -> Finding:
+    ratio = 1 + (value - average) / abs(average)
+    return Finding(
+        'loss_level', 'error', name,
+        f'Loss stays high at iter {progress.iter}: {name} has been far above its earlier average '
+        f'{average:.6f} for {window} iterations and is {value:.6f} now (ratio {ratio:.2f}). From here on it '
+        'is compared with this new level.',
+        progress, ratio, {'current': value, 'average': average, 'ratio': ratio, 'iterations': float(window)})

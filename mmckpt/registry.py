@@ -1,0 +1,23 @@
+"""Registries of mmckpt, children of MMEngine's under scope ``mmckpt``.
+
+Config types such as ``type='mmckpt.CheckpointHook'`` resolve through this
+module from any project and any default scope, without ``custom_imports``.
+"""
+
+from mmengine import registry as _root
+
+HOOKS = _root.Registry(
+    'hook', parent=_root.HOOKS, scope='mmckpt', locations=['mmckpt.hooks', 'mmckpt.demo'])
+LOOPS = _root.Registry('loop', parent=_root.LOOPS, scope='mmckpt', locations=['mmckpt.loops'])
+DATASETS = _root.Registry(
+    'dataset', parent=_root.DATASETS, scope='mmckpt', locations=['mmckpt.data', 'mmckpt.demo'])
+DATA_SAMPLERS = _root.Registry(
+    'data sampler', parent=_root.DATA_SAMPLERS, scope='mmckpt', locations=['mmckpt.data'])
+TRANSFORMS = _root.Registry(
+    'transform', parent=_root.TRANSFORMS, scope='mmckpt', locations=['mmckpt.demo'])
+MODELS = _root.Registry('model', parent=_root.MODELS, scope='mmckpt', locations=['mmckpt.demo'])
+METRICS = _root.Registry('metric', parent=_root.METRICS, scope='mmckpt', locations=['mmckpt.evaluation'])
+OPTIM_WRAPPERS = _root.Registry(
+    'optimizer wrapper', parent=_root.OPTIM_WRAPPERS, scope='mmckpt', locations=['mmckpt.optim_wrapper'])
+VISUALIZERS = _root.Registry(
+    'visualizer', parent=_root.VISUALIZERS, scope='mmckpt', locations=['mmckpt.demo'])

@@ -1,0 +1,1 @@
+"""How checkpoints are written and read: durable, verified, indexed; no MMEngine."""

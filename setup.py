@@ -1,0 +1,44 @@
+"""Packaging of mmckpt: ``pip install -e '.[demo,tests]'``."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r"__version__ = '(.+)'", (ROOT / 'mmckpt/__init__.py').read_text()).group(1)
+
+setup(
+    name='mmckpt',
+    version=VERSION,
+    description='The training-safety layer for MMEngine and OpenMMLab: durable checkpoints, exact resume, monitoring',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    packages=find_packages(include=['mmckpt', 'mmckpt.*']),
+    python_requires='>=3.9',
+    install_requires=[
+        'torch>=2.1',
+        'numpy',
+        'mmengine>=0.10.7,<0.11',
+        # mmcv's sdist does not build under today's setuptools; both import as mmcv.
+        'mmcv-lite>=2.0.0',
+        # MMEngine 0.10 imports pkg_resources, which setuptools 81 announces to remove and 82 removed.
+        'setuptools>=77.0.3,<81',
+        'xxhash>=3.0',
+        'rich>=13.0',
+        'psutil',
+    ],
+    extras_require={
+        'demo': ['scikit-learn', 'scikit-image', 'pycocotools', 'matplotlib'],
+        'tests': ['pytest>=7.0', 'pytest-timeout', 'pytest-xdist', 'parameterized', 'hypothesis'],
+    },
+    entry_points={'console_scripts': ['mmckpt = mmckpt.cli.main:main']},
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Intended Audience :: Science/Research',
+        'License :: OSI Approved :: Apache Software License',
+        'Programming Language :: Python :: 3',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
+)
