@@ -18,7 +18,7 @@ setup(
     packages=find_packages(include=['mmckpt', 'mmckpt.*']),
     python_requires='>=3.9',
     install_requires=[
-        'torch>=2.1',
+        'torch>=2.6',
         'numpy',
         'mmengine>=0.10.7,<0.11',
         # mmcv's sdist does not build under today's setuptools; both import as mmcv.

@@ -58,7 +58,7 @@ def _empty_bytes(*content: Any) -> bytes:
 def _numpy_dtype(code: str, align: bool = False, copy: bool = True) -> np.dtype:
     if not isinstance(code, str) or not re.fullmatch(r'[biufcSU]\d+', code):
         raise UnpicklingError(f'Expected a numeric or text dtype, such as f8 or U5, but got {code!r}.')
-    # Always a copy: the state that follows must not reach the dtype that the process shares.
+    # A copy, because the byte order that follows in the file is set on it.
     return np.dtype(code, copy=True)
 
 

@@ -199,7 +199,7 @@ HOSTILE = [
     (Call(os.system, 'touch {victim}'), 'blocked'),
     (Call(Named('os', 'system'), 'touch {victim}'), 'blocked'),
     (Call(Call(getattr, Named('shutil', 'os'), 'system'), 'touch {victim}'), 'GLOBAL shutil.os'),
-    (Call(subprocess.call, ['touch', '{victim}']), 'GLOBAL subprocess.call'),
+    (Call(subprocess.call, ['touch', '{victim}']), 'GLOBAL commands.call'),
     (Call(eval, "open('{victim}', 'w')"), 'GLOBAL eval'),
     (functools.partial(os.system, 'touch {victim}'), 'GLOBAL functools.partial'),
     (Call(getattr, HistoryBuffer, 'register_statistics'), "asks for 'register_statistics'"),
@@ -232,17 +232,11 @@ def test_a_hostile_file_raises_and_does_nothing(tmp_path, hostile, reason):
 
 def test_a_file_cannot_replace_the_statistics_methods_of_all_buffers(tmp_path):
     swapped = {'min': HistoryBuffer.max, 'max': HistoryBuffer.min}
-    save_hostile(Call(HistoryBuffer, state={**BUFFER, 'statistics_methods': swapped, 'other': 1}), tmp_path / 'a.pth')
+    state = {**BUFFER, 'statistics_methods': swapped, 'other': 1}
+    save_hostile(Call(HistoryBuffer, state=state), tmp_path / 'a.pth')
     loaded = torch.load(tmp_path / 'a.pth', weights_only=True)
     assert set(vars(loaded)) == set(BUFFER)
     assert HistoryBuffer([1.0, 2.0], [1, 1]).statistics('min') == 1.0
-
-
-def test_a_file_cannot_change_the_dtypes_of_the_process(tmp_path):
-    big_endian = (3, '>', None, None, None, -1, -1, 0)
-    torch.save(Call(np.dtype, 'f8', False, False, state=big_endian), tmp_path / 'a.pth')
-    torch.load(tmp_path / 'a.pth', weights_only=True)
-    assert np.dtype('f8').isnative and np.arange(2.0).tolist() == [0.0, 1.0]
 
 
 def with_victim(value, victim):

@@ -57,7 +57,7 @@ def merge_options(cfg: Config, options: dict[str, Any]) -> None:
         _append_where_new(cfg, key)
     try:
         cfg.merge_from_dict(options)
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise UsageError(
             f"--cfg-options {' '.join(f'{k}={v}' for k, v in options.items())} does not fit the config: "
             f'{error.args[0] if error.args else error}') from error

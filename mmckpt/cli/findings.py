@@ -109,10 +109,11 @@ def judge_terms(terms: Sequence[TermSummary]) -> list[Finding]:
         return [problem("the train step returned no loss: forward(mode='loss') must return a dict with "
                         "names that contain 'loss'")]
     findings = []
+    broken = [term.name for term in terms if not term.finite]
+    if broken:
+        findings.append(problem(f"NaN or Inf in {', '.join(broken)}: look at the learning rate, the data and "
+                                'divisions by zero or logarithms of zero in the loss'))
     for term in terms:
-        if not term.finite:
-            findings.append(problem(f'{term.name} is NaN or Inf: look at the learning rate, the data and '
-                                    'divisions by zero or logarithms of zero in the loss'))
         if term.computed < term.iterations and term.is_loss:
             findings.append(problem(f'{term.name} was computed in {term.computed} of {term.iterations} '
                                     'iterations only: ranks that differ in this hang in DDP'))
@@ -130,7 +131,7 @@ def judge_gradients(seen: Gradients) -> list[Finding]:
     findings = []
     if seen.not_finite:
         names = [f'{name} (step {step})' for name, step in seen.not_finite.items()]
-        findings.append(problem(f'the gradient is NaN or Inf of {_shown(names)}'))
+        findings.append(problem(f'the gradient is NaN or Inf in {_shown(names)}'))
     silent = [name for name in seen.names if name not in seen.reached]
     if silent and len(silent) == len(seen.names):
         findings.append(problem('no parameter got a gradient: the loss does not depend on the model'))
@@ -140,7 +141,7 @@ def judge_gradients(seen: Gradients) -> list[Finding]:
     dead = [name for name in seen.names if name in seen.reached and name not in seen.alive
             and name not in seen.not_finite]
     if dead:
-        findings.append(note(f'the gradient was exactly 0 in every step of {_shown(dead)}'))
+        findings.append(note(f'the gradient was exactly 0 in every step in {_shown(dead)}'))
     return findings
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Callable, TypeVar
@@ -54,15 +55,22 @@ def process_group(cfg: Config, launcher: str) -> Iterator[None]:
         raise UsageError(
             f"--launcher {launcher} needs the environment variables {', '.join(absent)}, which its launcher "
             'sets. Start with tools/dist_train.sh CONFIG GPUS (torchrun) or tools/slurm_train.sh.')
-    env_cfg = cfg.setdefault('env_cfg', {})
-    set_multi_processing(**env_cfg.get('mp_cfg', {}), distributed=True)
     if get_device() == 'cpu':
         prepare_for_cpu(cfg)
-        _join_with_gloo(launcher, env_cfg.dist_cfg)
+    env_cfg = cfg.get('env_cfg') or {}
+    set_multi_processing(**env_cfg.get('mp_cfg', {}), distributed=True)
+    if get_device() == 'cpu':
+        _join_with_gloo(launcher, env_cfg['dist_cfg'])
     else:
         init_dist(launcher, **env_cfg.get('dist_cfg', {}))
-    yield
-    # Not after a failure: ranks that still wait in a collective would hold this one up.
+    try:
+        yield
+    except BaseException:
+        # An exit with gloo's threads alive may abort, which hides the exit status. NCCL is left to the exit:
+        # taking it down waits for ranks that may still be in a collective.
+        if torch_dist.get_backend() == 'gloo':
+            torch_dist.destroy_process_group()
+        raise
     torch_dist.destroy_process_group()
 
 
@@ -82,6 +90,8 @@ def decided_by_rank0(decide: Callable[[], T]) -> T:
     if failure is not None:
         raise failure
     if failed:
+        # The launcher ends all processes once one has left; rank 0 gets the time to say why.
+        time.sleep(1)
         raise SystemExit(2)
     return result
 
@@ -95,7 +105,8 @@ def prepare_for_cpu(cfg: Config) -> None:
         >>> cfg.env_cfg.dist_cfg.backend, cfg.model_wrapper_cfg.device_ids
         ('gloo', None)
     """
-    cfg.setdefault('env_cfg', {}).setdefault('dist_cfg', {})['backend'] = 'gloo'
+    env_cfg = dict(cfg.get('env_cfg') or {})
+    cfg.env_cfg = dict(env_cfg, dist_cfg=dict(env_cfg.get('dist_cfg') or {}, backend='gloo'))
     if cfg.get('model_wrapper_cfg') is None:
         cfg.model_wrapper_cfg = dict(
             type='MMDistributedDataParallel', broadcast_buffers=False,
@@ -109,8 +120,8 @@ def prepare_for_cpu(cfg: Config) -> None:
 def _join_with_gloo(launcher: str, dist_cfg: dict[str, Any]) -> None:
     for name, source in _LAUNCHER_VARIABLES[launcher].items():
         os.environ[name] = os.environ[source]
-    if launcher == 'slurm':
-        os.environ.setdefault('MASTER_ADDR', _first_slurm_node())
+    if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
+        os.environ['MASTER_ADDR'] = _first_slurm_node()
     os.environ.setdefault('MASTER_PORT', str(dist_cfg.get('port', 29500)))
     timeout = dist_cfg.get('timeout')
     torch_dist.init_process_group(

@@ -146,10 +146,9 @@ def _print_training(runner: Any, probe: TrainingProbe) -> None:
             for t in summarize_terms(probe.terms, probe.iterations)]
     print_table(f'{probe.iterations} training iterations',
                 ['term', 'first', 'last', 'min', 'max', 'computed', 'finite'], rows)
-    seen = probe.gradients
-    if seen.norms:
-        print(f'Gradient norm (after clipping, if any): first {_number(seen.norms[0])}, '
-              f'last {_number(seen.norms[-1])}')
+    norms, when = _gradient_norms(runner, probe)
+    if norms:
+        print(f'Gradient norm{when}: first {_number(norms[0])}, last {_number(norms[-1])}')
     timing = probe.timing
     if timing is not None:
         data, compute = timing
@@ -157,6 +156,14 @@ def _print_training(runner: Any, probe: TrainingProbe) -> None:
         print(f'Time an iteration: {data + compute:.3f} s, of which {data:.3f} s waiting for data')
         print(f'Whole training: {runner.max_iters} iterations, about {_duration(total)} without validations')
     print()
+
+
+def _gradient_norms(runner: Any, probe: TrainingProbe) -> tuple[list[float], str]:
+    # MMEngine notes the norm before clipping; the probe sees what reaches the optimizer.
+    before = runner.message_hub.log_scalars.get('train/grad_norm')
+    if before is not None:
+        return before.data[0].tolist(), ' before clipping'
+    return probe.gradients.norms, ''
 
 
 def _number(value: float) -> str:

@@ -79,9 +79,9 @@ def resume_from(cfg: Config, point: ResumePoint | None) -> None:
     cfg.resume = True
     # None is what a config that is dumped now should say: the newest of its work directory.
     cfg.load_from = None if _pointed_at(cfg.work_dir) == os.path.abspath(point.path) else point.path
-    randomness = cfg.setdefault('randomness', {})
+    randomness = dict(cfg.get('randomness') or {})
     if point.seed is not None and randomness.get('seed') is None:
-        randomness['seed'] = point.seed
+        cfg.randomness = dict(randomness, seed=point.seed)
 
 
 def existing_checkpoint(path: str, work_dir: str) -> Path:
@@ -89,13 +89,15 @@ def existing_checkpoint(path: str, work_dir: str) -> Path:
 
     Args:
         path (str): A file or directory.
-        work_dir (str): Where to look for similar names if the path's own directory does not exist.
+        work_dir (str): Where to look for similar names if the path's own directory has none.
 
     Raises:
         CheckpointNotFoundError: If there is none; lists what is there.
+        CorruptCheckpointError: If its bytes are not those that were written.
     """
     asked = Path(path)
     if asked.is_file():
+        _check_bytes(asked)
         return asked
     if asked.is_dir():
         if not checkpoints_in(asked):
@@ -105,10 +107,13 @@ def existing_checkpoint(path: str, work_dir: str) -> Path:
         newest = newest_valid(asked)
         say(f'{path} is a directory: takes its newest valid checkpoint, {newest.name}')
         return newest
-    directory = asked.parent if asked.parent.is_dir() else Path(work_dir)
-    names = [file.name for file in checkpoints_in(directory)]
-    raise CheckpointNotFoundError(f'checkpoint {path} does not exist. In {directory}: '
-                                  f'{near_matches(asked.name, names)}')
+    for directory in (asked.parent, Path(work_dir)):
+        names = [file.name for file in checkpoints_in(directory)]
+        if names:
+            raise CheckpointNotFoundError(
+                f'checkpoint {path} does not exist. In {directory}: {near_matches(asked.name, names)}')
+    raise CheckpointNotFoundError(
+        f'checkpoint {path} does not exist, and neither {asked.parent} nor {work_dir} holds any.')
 
 
 def newest_valid(directory: Path) -> Path:
@@ -117,14 +122,12 @@ def newest_valid(directory: Path) -> Path:
     Raises:
         CorruptCheckpointError: If there is none.
     """
-    view = CheckpointStore.read(directory)
-    record = view.latest_valid()
+    record = CheckpointStore.read(directory).latest_valid()
     if record is not None:
         return directory / record.name
-    reasons = [f'\n  {r.name}: {view.verify(r)}' for r in view.records()]
     raise CorruptCheckpointError(
-        f'{directory} holds {len(checkpoints_in(directory))} checkpoint files, but none of them is valid.'
-        f"{''.join(reasons)}\nPass another file as --resume-from PATH, or train without --resume to "
+        f'{directory} holds {len(checkpoints_in(directory))} checkpoint files, but none of them is valid '
+        '(the reasons are above). Pass another file as --resume-from PATH, or train without --resume to '
         'start anew.')
 
 
@@ -140,6 +143,16 @@ def checkpoint_dir(cfg: Config) -> Path:
 def checkpoints_in(directory: Path) -> list[Path]:
     """Return the files of a directory that are named like checkpoints."""
     return sorted(file for pattern in _PATTERNS for file in directory.glob(pattern))
+
+
+def _check_bytes(path: Path) -> None:
+    view = CheckpointStore.read(path.parent)
+    record = view.find(path.name)
+    fault = None if record is None else view.verify(record)
+    if fault is not None:
+        raise CorruptCheckpointError(
+            f'{path} is not what was written there: {fault}. Pass another file; --resume alone takes '
+            'the newest one that is valid.')
 
 
 def _pointed_at(work_dir: str) -> str | None:

@@ -40,9 +40,9 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate and print the metrics."""
     cfg = read_config(args.config, args.cfg_options)
     set_work_dir(cfg, args.work_dir)
-    _choose_test_set(cfg)
-    _add_output(cfg, args.out)
     with process_group(cfg, args.launcher):
+        _choose_test_set(cfg)
+        _add_output(cfg, args.out)
         decided_by_rank0(lambda: check_writable(cfg.work_dir))
         path = decided_by_rank0(lambda: _sound_checkpoint(args.checkpoint, cfg))
         cfg.load_from, cfg.resume = path, False

@@ -99,14 +99,14 @@ def draw_panels(panels: Sequence[Panel],
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     legend_rows = -(-(len(names) + 2) // 7)
-    top, bottom = 0.4, 0.15 + 0.25 * legend_rows
+    top, bottom = 0.5, 0.12 + 0.25 * legend_rows
     height = panels[0].image.shape[0] / panels[0].image.shape[1] * PANEL_INCHES + 0.22
     # A single small panel would leave no room for the legend.
     figure = Figure(figsize=(max(columns * PANEL_INCHES, 7.2), rows * height + top + bottom), dpi=DPI)
     canvas = FigureCanvasAgg(figure)
     total = figure.get_figheight()
     axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw=dict(
-        left=0.01, right=0.99, top=1 - (top + 0.2) / total, bottom=bottom / total, wspace=0.05,
+        left=0.01, right=0.99, top=1 - top / total, bottom=bottom / total, wspace=0.05,
         hspace=0.3 / height))
     for axis in axes.flat:
         axis.set_axis_off()
@@ -135,7 +135,7 @@ def _draw_panel(axis: Any, panel: Panel) -> None:
         if panel.predictions is not None:
             found_x, found_y = panel.predictions[k]
             axis.plot([x, found_x], [y, found_y], '-', color=_colour(k), lw=1)
-            axis.plot(found_x, found_y, 'x', ms=7, color='black', mew=3.2)
+            axis.plot(found_x, found_y, 'x', ms=6.8, color='black', mew=2.8)
             axis.plot(found_x, found_y, 'x', ms=6, color=_colour(k), mew=1.8)
     axis.set_xlim(-0.5, panel.image.shape[1] - 0.5)
     axis.set_ylim(panel.image.shape[0] - 0.5, -0.5)

@@ -30,6 +30,7 @@ from mmckpt.policy.retention import AnyOf, KeepBest, KeepEvery, KeepLast, KeepNo
 from mmckpt.policy.selection import DEFAULT_GREATER, DEFAULT_LESS, infer_rule
 from mmckpt.progress import Progress
 from mmckpt.registry import HOOKS
+from mmckpt.state.snapshot import Snapshot
 from mmckpt.store import CheckpointStore
 
 
@@ -92,6 +93,7 @@ class CheckpointHook(_CheckpointHook):
         self.store_cfg = dict(store or {})
         self.store: CheckpointStore | None = None
         self._asked_out_dir = self.out_dir
+        self._is_training = False
         self._capture: StateCapture | None = None
         self._loaded: LoadedCheckpoint | None = None
         self._metrics: dict[str, float] = {}
@@ -107,9 +109,9 @@ class CheckpointHook(_CheckpointHook):
         if not is_training(runner):
             return
         self._locate(runner)
+        on_train_exit(runner, self._close)
         if self._is_local:
             choose_resume_file(runner, self.out_dir)
-            on_train_exit(runner, self._close)
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Check that the file fits, and keep what MMEngine does not restore until ``before_train``."""
@@ -120,6 +122,7 @@ class CheckpointHook(_CheckpointHook):
     def before_train(self, runner: Any) -> None:
         """Open the store and finish a resume."""
         self._locate(runner)
+        self._is_training = True
         runner.logger.info(f'Checkpoints will be saved to {self.out_dir}.')
         loaded, self._loaded = self._loaded, None
         if loaded is not None:
@@ -146,7 +149,8 @@ class CheckpointHook(_CheckpointHook):
     def after_val_epoch(self, runner: Any, metrics: dict) -> None:
         """Save the best checkpoint, if this validation made one."""
         self._metrics = self._best.scalars(metrics)
-        if self._capture is not None or not self._is_local or not metrics:
+        # A validation outside a training (`runner.val()`) judges no checkpoint.
+        if self._is_training or not metrics:
             super().after_val_epoch(runner, metrics)
 
     def after_val(self, runner: Any) -> None:
@@ -282,7 +286,7 @@ class CheckpointHook(_CheckpointHook):
     def _open_store(self, runner: Any, loaded: LoadedCheckpoint | None) -> None:
         self.store = CheckpointStore(
             self.out_dir, retention=self._retention(), pointer=osp.join(runner.work_dir, 'last_checkpoint'),
-            logger=runner.logger, **self.store_cfg)
+            logger=runner.logger, stage=Snapshot() if self.store_cfg.get('async_save') else None, **self.store_cfg)
         self.store.open(resumed_from=None if loaded is None else loaded.path)
 
     def _retention(self) -> Any:
@@ -322,3 +326,4 @@ class CheckpointHook(_CheckpointHook):
             self.store.close(reason, error)
             self.store = None
         self._capture = None
+        self._is_training = False

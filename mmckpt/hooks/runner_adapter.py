@@ -70,7 +70,7 @@ def host_scalars(outputs: Mapping[str, Any] | None) -> dict[str, float]:
         if isinstance(value, (int, float)):
             scalars[name] = float(value)
         elif getattr(value, 'numel', lambda: 0)() == 1:
-            scalars[name] = float(value)
+            scalars[name] = float(value.item())
     return scalars
 
 

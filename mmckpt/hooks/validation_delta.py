@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 
@@ -45,9 +46,9 @@ class ValidationDelta:
         delta: dict[str, Any] = {'version': 1, 'metrics': to_json(metrics), 'scalars': {}}
         for key, buffer in hub.log_scalars.items():
             log, count = buffer.data
-            start = self._before['lengths'].get(key, 0)
-            if len(log) > start and not key.endswith(_NOISE):
-                delta['scalars'][key] = to_json([log[start:].tolist(), count[start:].tolist()])
+            added = _added(self._before['scalars'].get(key), log)
+            if added and not key.endswith(_NOISE):
+                delta['scalars'][key] = to_json([log[-added:].tolist(), count[-added:].tolist()])
         after = _observe(self.runner)
         for part in ('infos', 'schedulers', 'groups', 'hooks'):
             before = self._before[part]
@@ -100,7 +101,7 @@ def apply_delta(runner: Any, delta: dict[str, Any]) -> dict[str, Any]:
 
 
 def _observe(runner: Any) -> dict[str, dict[str, Any]]:
-    """Lengths of the hub's scalars, and JSON texts of all that a validation may change."""
+    """The hub's scalars, and JSON texts of all else that a validation may change."""
     hub = runner.message_hub
     resumed = hub._resumed_keys
     schedulers = {f'{name}.{key}': _text(value) for name, scheduler in _flat_schedulers(runner).items()
@@ -108,13 +109,24 @@ def _observe(runner: Any) -> dict[str, dict[str, Any]]:
     groups = {f'{name}.{key}': _text(value) for name, group in _param_groups(runner).items()
               for key, value in group.items() if key != 'params'}
     return {
-        'lengths': {key: len(buffer.data[0]) for key, buffer in hub.log_scalars.items()},
+        # An update makes a new array, so these stay as they are.
+        'scalars': {key: buffer.data[0] for key, buffer in hub.log_scalars.items()},
         'infos': {key: _text(value) for key, value in hub.runtime_info.items()
                   if resumed.get(key) and key not in ('cfg', 'loop_stage')},
         'schedulers': schedulers,
         'groups': groups,
         'hooks': {name: _text(state) for name, state in hook_states(runner).items()},
     }
+
+
+def _added(before: np.ndarray | None, after: np.ndarray) -> int:
+    """How many values were appended to a history that may have dropped its oldest ones."""
+    if before is None or len(after) > len(before):
+        return len(after) - (0 if before is None else len(before))
+    if after is before:
+        return 0
+    return next(n for n in range(1, len(after) + 1)
+                if np.array_equal(before[n:], after[:len(after) - n], equal_nan=True))
 
 
 def _text(value: Any) -> str:

@@ -14,6 +14,8 @@ from mmckpt.progress import Progress
 DEFAULT_FACTOR = 2.0
 # An average of fewer values than this says nothing, even where the caller set the factor.
 MIN_VALUES = 10
+# This many values in a row, each half as far out as one outlier must be, are no chance either.
+RUN = 5
 # Makes the median absolute deviation of normal noise equal to its standard deviation.
 MAD_TO_STD = 1.4826
 
@@ -22,12 +24,13 @@ class SpikeDetector:
     """Fires where a loss term exceeds a factor of its recent average.
 
     By default it fires only where the current value is more than twice the
-    average of the window *and* a robust one-sided test calls it an outlier:
-    twice the average alone is ordinary noise for small batches. With an
-    explicit ``factor`` that factor alone decides.
+    average of the window *and* a robust one-sided test agrees: one value far
+    out, or five in a row half as far. Twice the average alone is ordinary
+    noise for small batches. With an explicit ``factor`` that factor alone
+    decides.
 
-    A value that fired is kept out of the average, so that one spike does not
-    hide the next. A term that stays high for a whole window has found a new
+    A value that fired or was about to is kept out of the average, so that one
+    spike does not hide the next. A term that stays high for a whole window has found a new
     level: that is said once, and the average starts anew. Entries whose name
     lacks ``loss`` (such as ``acc``) are not watched.
 
@@ -37,9 +40,9 @@ class SpikeDetector:
             the robust test.
         window (int): Values of a term that make up its recent average; at
             least 10. Defaults to 50.
-        n_std (float): How many robust standard deviations above the median an
-            outlier lies, on a logarithmic scale where all values are
-            positive. Not used with an explicit ``factor``. Defaults to 6.0.
+        n_std (float): How many robust standard deviations above the median
+            one value must lie, see :func:`robust_distance`. Not used with an
+            explicit ``factor``. Defaults to 6.0.
         warmup (int, optional): Values of a term that pass before it can fire.
             Defaults to None, which means a full window, or 10 values with an
             explicit ``factor``.
@@ -113,50 +116,61 @@ class SpikeDetector:
                progress: Progress) -> list[Finding]:
         if not math.isfinite(value):
             return []
-        if average == 0 or (self.n_std is not None and not is_outlier(value, window, self.n_std)):
+        limit = self.n_std or 0.0
+        distance = self._distance(value, window)
+        if average == 0 or distance <= limit / 2:
             # No ratio, or ordinary noise, which belongs to the baseline.
             window.append(value)
             self._high.pop(name, None)
             return []
-        self._high[name] = self._high.get(name, 0) + 1
-        if self._high[name] < self.window:
-            return [_spike(name, value, average, progress)]
+        in_a_row = self._high[name] = self._high.get(name, 0) + 1
+        if in_a_row < self.window:
+            fires = distance > limit or in_a_row >= RUN
+            return [_spike(name, value, average, progress)] if fires else []
         del self._high[name]
         window.clear()
         return [_level(name, value, average, self.window, progress)]
 
+    def _distance(self, value: float, window: deque[float]) -> float:
+        if self.n_std is None:
+            return math.inf
+        # The window holds no outliers, so a value that it tops is none; this spares noisy terms the sorting.
+        return 0.0 if value <= max(window) else robust_distance(value, window)
 
-def is_outlier(value: float, window: Sequence[float], n_std: float) -> bool:
-    """Whether a value lies far above the others, judged by median and MAD.
+
+def robust_distance(value: float, window: Sequence[float]) -> float:
+    """How many robust standard deviations a value lies above the median of others.
 
     Losses are positive and their noise is multiplicative, so positive values
     are compared on a logarithmic scale; otherwise a skewed but ordinary noise
-    would fire. A term that is zero most of the time has no scale to judge by:
-    it has no outliers.
+    would seem far out. A term that is zero most of the time has no scale to
+    judge by: nothing is far from it.
 
     Args:
         value (float): The value to judge, finite.
         window (Sequence[float]): Finite values before it, at least one.
-        n_std (float): Robust standard deviations above the median from which
-            on it is an outlier.
 
     Returns:
-        bool: Whether it is one.
+        float: The distance; negative below the median, infinite above values
+        that are all alike.
 
     Source: median absolute deviation, Hampel (1974), The influence curve and
     its role in robust estimation.
 
     Example:
-        >>> is_outlier(8.0, [1.0, 1.1, 0.9, 1.2, 1.0], 6.0), is_outlier(1.3, [1.0, 1.1, 0.9, 1.2, 1.0], 6.0)
-        (True, False)
+        >>> window = [1.0, 1.1, 0.9, 1.2, 1.0]
+        >>> [round(robust_distance(value, window), 1) for value in (1.2, 8.0)]
+        [1.3, 14.7]
     """
     if _median(window) == 0:
-        return False
+        return 0.0
     if value > 0 and min(window) > 0:
         window, value = [math.log(v) for v in window], math.log(value)
     center = _median(window)
     deviation = _median([abs(v - center) for v in window])
-    return value - center > n_std * MAD_TO_STD * deviation
+    if deviation == 0:
+        return math.inf if value > center else 0.0
+    return (value - center) / (MAD_TO_STD * deviation)
 
 
 def _median(values: Sequence[float]) -> float:

@@ -129,7 +129,10 @@ class TrainingMonitor:
             for name, owner in owners.items():
                 if name in state[part]:
                     owner.load_state_dict(state[part][name])
-        self._drops, self._saved_drops = {}, dict(state['drops'])
+        self._saved_drops = dict(state['drops'])
+        for metric, detector in self._drops.items():
+            if metric in self._saved_drops:
+                detector.load_state_dict(self._saved_drops.pop(metric))
 
     def _parts(self) -> dict[str, Mapping[str, Any]]:
         return {'terms': self._terms, 'metrics': self._metrics, 'detectors': self.detectors,

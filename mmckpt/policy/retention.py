@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, Optional, Protocol
+from typing import Any, Literal, Protocol
 
 Rule = Literal['greater', 'less']
 
@@ -37,7 +37,7 @@ class Retention(Protocol):
     @property
     def roles(self) -> frozenset[str]: ...
     def __call__(self, records: Sequence[RecordLike]) -> set[str]: ...
-    def most_files(self) -> Optional[int]: ...
+    def most_files(self) -> int | None: ...
 
 
 class KeepAll:
@@ -53,7 +53,7 @@ class KeepAll:
     def __call__(self, records: Sequence[RecordLike]) -> set[str]:
         return {record.name for record in records}
 
-    def most_files(self) -> Optional[int]:
+    def most_files(self) -> int | None:
         """Return None: there is no bound."""
         return None
 
@@ -79,7 +79,7 @@ class KeepLast:
         ours = sorted(_with_role(records, self.role), key=lambda r: r.seq)
         return {record.name for record in ours[-self.n:]}
 
-    def most_files(self) -> Optional[int]:
+    def most_files(self) -> int | None:
         """Return the largest number of files that are kept."""
         return self.n
 
@@ -119,7 +119,7 @@ class KeepBest:
         kept = ranked if self.n == -1 else ranked[:self.n]
         return {record.name for group in kept for record in group}
 
-    def most_files(self) -> Optional[int]:
+    def most_files(self) -> int | None:
         """Return the largest number of steps that are kept, or None."""
         return None if self.n == -1 else self.n
 
@@ -153,7 +153,7 @@ class KeepEvery:
         return {record.name for record in _with_role(records, 'periodic')
                 if (record.epoch if self.by_epoch else record.iter) % self.n == 0}
 
-    def most_files(self) -> Optional[int]:
+    def most_files(self) -> int | None:
         """Return None: the number grows with the run."""
         return None
 
@@ -171,7 +171,7 @@ class KeepRoles:
     def __call__(self, records: Sequence[RecordLike]) -> set[str]:
         return {record.name for record in records if self.roles & set(record.roles)}
 
-    def most_files(self) -> Optional[int]:
+    def most_files(self) -> int | None:
         """Return None: there is no bound."""
         return None
 
@@ -194,7 +194,7 @@ class AnyOf:
     def __call__(self, records: Sequence[RecordLike]) -> set[str]:
         return set().union(*(policy(records) for policy in self.policies))
 
-    def most_files(self) -> Optional[int]:
+    def most_files(self) -> int | None:
         """Return the sum of the bounds, or None if one policy has none."""
         bounds = [policy.most_files() for policy in self.policies]
         return None if None in bounds else sum(bound for bound in bounds if bound is not None)
@@ -247,6 +247,6 @@ class KeepNone:
     def __call__(self, records: Sequence[RecordLike]) -> set[str]:
         return set()
 
-    def most_files(self) -> Optional[int]:
+    def most_files(self) -> int | None:
         """Return 1: the newest file."""
         return 1

@@ -1,1 +1,8 @@
-"""How checkpoints are written and read: durable, verified, indexed; no MMEngine."""
+"""Store: how checkpoints are written durably, indexed, verified and read back."""
+
+from mmckpt.store.loader import load_checkpoint
+from mmckpt.store.record import Record
+from mmckpt.store.store import CheckpointStore
+from mmckpt.store.view import StoreView
+
+__all__ = ['CheckpointStore', 'Record', 'StoreView', 'load_checkpoint']

@@ -8,7 +8,7 @@ import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Optional, Protocol
+from typing import Callable, Protocol
 
 import xxhash
 
@@ -74,7 +74,7 @@ class LocalBackend:
         path.unlink(missing_ok=True)
 
     def free_bytes(self, directory: Path) -> int:
-        """Return the bytes that this user may still write; quotas count where the file system reports them."""
+        """Return the bytes that this user may still write, quotas included where ``statvfs`` knows them."""
         space = os.statvfs(directory)
         return space.f_bavail * space.f_frsize
 
@@ -102,7 +102,7 @@ class HashingFile:
     def __init__(self, sink: Sink, on_bytes: Callable[[int], None]) -> None:
         self.sink = sink
         self.size = 0
-        self.error: Optional[BaseException] = None
+        self.error: BaseException | None = None
         self._hash = xxhash.xxh3_128()
         self._on_bytes = on_bytes
 
@@ -129,7 +129,7 @@ class HashingFile:
         return Written(self.size, f'xxh3-128:{self._hash.hexdigest()}')
 
 
-def write_temporary(backend: StorageBackend, target: Path, produce: Callable[[HashingFile], None],
+def write_temporary(backend: StorageBackend, target: Path, produce: Callable[[HashingFile], object],
                     on_bytes: Callable[[int], None] = lambda size: None) -> tuple[Path, Written]:
     """Write a durable file under a temporary name beside ``target``; nothing is left of it if that fails.
 
@@ -143,7 +143,7 @@ def write_temporary(backend: StorageBackend, target: Path, produce: Callable[[Ha
         tuple: The temporary path, and size and digest.
     """
     temporary = temporary_path(target)
-    sink: Optional[Sink] = None
+    sink: Sink | None = None
     try:
         sink = backend.create(temporary)
         file = HashingFile(sink, on_bytes)
@@ -157,29 +157,34 @@ def write_temporary(backend: StorageBackend, target: Path, produce: Callable[[Ha
     return temporary, written
 
 
-def replace_durably(backend: StorageBackend, temporary: Path, target: Path) -> None:
-    """Give a temporary file its final name, durably; the temporary is removed if that fails."""
+def rename(backend: StorageBackend, temporary: Path, target: Path) -> None:
+    """Give a temporary file its final name; the temporary is removed if that fails."""
     try:
         backend.replace(temporary, target)
     except BaseException:
         backend.remove(temporary)
         raise
-    backend.sync_directory(target.parent)
 
 
 def write_text_durably(backend: StorageBackend, target: Path, text: str) -> None:
     """Replace a small text file: readers see the old or the new one, also after a power cut."""
-    temporary, _ = write_temporary(backend, target, lambda file: file.write(text.encode()) and None)
-    replace_durably(backend, temporary, target)
+    temporary, _ = write_temporary(backend, target, lambda file: file.write(text.encode()))
+    rename(backend, temporary, target)
+    backend.sync_directory(target.parent)
 
 
-def link_temporary(backend: StorageBackend, source: Path, target: Path) -> Path:
-    """Put a hard link to ``source``, or a durable copy, under a temporary name beside ``target``."""
+def link_temporary(backend: StorageBackend, source: Path, target: Path) -> tuple[Path, Written | None]:
+    """Put a hard link to ``source``, or a durable copy, under a temporary name beside ``target``.
+
+    Returns:
+        tuple: The temporary path, and what was written if it is a copy.
+    """
     temporary = temporary_path(target)
+    backend.remove(temporary)
     if backend.link(source, temporary):
-        return temporary
+        return temporary, None
     with open(source, 'rb') as original:
-        return write_temporary(backend, target, lambda file: shutil.copyfileobj(original, file, 1 << 22))[0]
+        return write_temporary(backend, target, lambda file: shutil.copyfileobj(original, file, 1 << 22))
 
 
 def file_digest(path: Path, on_bytes: Callable[[int], None] = lambda size: None) -> str:

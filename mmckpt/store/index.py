@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import xxhash
 
@@ -40,8 +40,8 @@ class Attempt:
     host: str
     pid: int
     start: float
-    stop: Optional[float] = None
-    why: Optional[str] = None
+    stop: float | None = None
+    why: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,11 @@ class Index:
     def with_records(self, records: Iterable[Record]) -> Index:
         """Return the index with some records added or replaced."""
         added = {record.name: record for record in records}
-        left = tuple(item for item in self.leftovers if item.name not in added)
-        intents = tuple(record for record in self.replacing if record.name not in added)
-        top = max([self.last_seq, *(record.seq for record in added.values())])
-        return replace(self, records={**self.records, **added}, leftovers=left, replacing=intents, last_seq=top)
+        return replace(
+            self, records={**self.records, **added},
+            leftovers=tuple(item for item in self.leftovers if item.name not in added),
+            replacing=tuple(record for record in self.replacing if record.name not in added),
+            last_seq=max([self.last_seq, *(record.seq for record in added.values())]))
 
     def without(self, names: Iterable[str], leftovers: Iterable[Leftover] = ()) -> Index:
         """Return the index with some records dropped, and what of their files is still to be removed."""
@@ -89,6 +90,11 @@ class Index:
     def of_run(self, run: int) -> list[Record]:
         """Return the records of one run."""
         return [record for record in self.records.values() if record.run == run]
+
+    @property
+    def current_run(self) -> int:
+        """The run of the last attempt, or the last one of which there are files."""
+        return self.attempts[-1].run if self.attempts else self.last_run
 
     @property
     def last_run(self) -> int:
@@ -142,7 +148,7 @@ def parse_index(text: str) -> Index:
         raise BrokenIndexError(f'a field is wrong ({type(error).__name__}: {error})') from None
 
 
-def read_index(directory: Path) -> Optional[Index]:
+def read_index(directory: Path) -> Index | None:
     """Return the index of a directory, or None where there is none.
 
     Raises:

@@ -10,7 +10,7 @@ import socket
 import time
 from logging import Logger
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import psutil
 
@@ -69,6 +69,11 @@ class DirectoryLock:
             self.owner_path.unlink(missing_ok=True)
             os.close(entry[0])
 
+    @property
+    def shared(self) -> bool:
+        """Whether somebody else in this process holds it too."""
+        return self.key in _held and _held[self.key][1] > 1
+
     def _lock_file(self) -> int:
         descriptor = os.open(Path(self.key, LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -80,15 +85,16 @@ class DirectoryLock:
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
                 os.close(descriptor)
                 raise
-            self.logger.warning('The file system of %s knows no locks (%s): make sure yourself that only one '
-                                'training writes there.', self.key, error)
+            self.logger.warning(
+                'The file system of %s knows no locks (%s): make sure yourself that only one training writes '
+                'there.', self.key, error)
         return descriptor
 
     def _who_holds_it(self) -> str:
         owner = _read_owner(self.owner_path) or {}
         return (f"Another training process writes into {self.key}: process {owner.get('pid', '?')} on host "
-                f"{owner.get('host', '?')}, since {owner.get('since', '?')}. Wait for it or stop it, or choose "
-                'another work_dir for this run.')
+                f"{owner.get('host', '?')}, since {owner.get('since', '?')}. Wait for it or stop it, or "
+                'choose another work_dir for this run.')
 
     def _name_owner(self) -> None:
         before = _read_owner(self.owner_path)
@@ -101,7 +107,7 @@ class DirectoryLock:
         self.owner_path.write_text(json.dumps(owner), encoding='utf-8')
 
 
-def process_start(pid: int) -> Optional[int]:
+def process_start(pid: int) -> int | None:
     """Return a number that tells a process from an earlier one with the same id, or None if it is gone.
 
     Example:
@@ -120,7 +126,7 @@ def process_start(pid: int) -> Optional[int]:
         return None
 
 
-def _read_owner(path: Path) -> Optional[dict[str, Any]]:
+def _read_owner(path: Path) -> dict[str, Any] | None:
     try:
         owner = json.loads(path.read_text(encoding='utf-8'))
     except FileNotFoundError:

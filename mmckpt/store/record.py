@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 FOREIGN = 'foreign'
 PERIODIC = 'periodic'
@@ -55,7 +55,7 @@ class Record:
     scores: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     val_pending: bool = False
-    post_validation: Optional[dict[str, Any]] = None
+    post_validation: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the record in types that every JSON reader takes (NaN and inf as strings)."""
@@ -88,7 +88,8 @@ def check_name(name: str) -> None:
         ValueError: If ``name`` is not the plain name of a visible file.
     """
     if not name or name != os.path.basename(name) or name.startswith('.'):
-        raise ValueError(f'A checkpoint needs a plain file name in its directory, such as epoch_3.pth, but got {name!r}.')
+        raise ValueError(
+            f'A checkpoint needs a plain file name in its directory, such as epoch_3.pth, but got {name!r}.')
 
 
 def newest_first(records: Iterable[Record]) -> list[Record]:

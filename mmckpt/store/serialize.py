@@ -34,8 +34,8 @@ def write_state(state: Any, file: Any) -> None:
         if path is None:
             raise
         raise SaveError(
-            f'{path} of the checkpoint cannot be pickled ({type(error).__name__}: {error}). Keep it out of the '
-            'state, or put numbers, strings, lists, dicts and tensors in its place.') from error
+            f'{path} of the checkpoint cannot be pickled ({type(error).__name__}: {error}). Keep it out of '
+            'the state, or put numbers, strings, lists, dicts and tensors in its place.') from error
 
 
 def unpicklable(tree: Any, path: str = 'state') -> Iterator[str]:

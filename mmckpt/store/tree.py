@@ -119,13 +119,16 @@ def _merge(spans: list[tuple[int, int, torch.Tensor]]) -> list[Component]:
     return merged
 
 
-def is_sparse_view(component: Component) -> bool:
-    """Whether a component is one strided view, a column for instance, that skips bytes."""
+def copies_by_value(component: Component) -> bool:
+    """Whether a component is one view, perhaps of tied tensors, none of whose elements share memory.
+
+    Copying its values, not its bytes, leaves out what a strided view (a
+    column, for instance) skips.
+    """
     first = component.views[0]
-    if component.stop - component.start <= first.numel() * first.element_size():
-        return False
     key = (first.storage_offset(), first.shape, first.stride(), first.dtype)
-    return all((v.storage_offset(), v.shape, v.stride(), v.dtype) == key for v in component.views[1:])
+    same = all((v.storage_offset(), v.shape, v.stride(), v.dtype) == key for v in component.views[1:])
+    return same and _size(first) <= component.stop - component.start
 
 
 def compact(tree: Any) -> Any:
@@ -139,33 +142,36 @@ def compact(tree: Any) -> Any:
         >>> small.untyped_storage().nbytes()
         40
     """
-    plain = [t for t in tensors_of(tree) if has_plain_storage(t)]
+    tensors = tensors_of(tree)
+    plain = [t for t in tensors if has_plain_storage(t)]
+    filled = {t.untyped_storage()._cdata for t in plain
+              if _size(t) == t.untyped_storage().nbytes() and t.device.type == 'cpu'}
     moved: dict[int, torch.Tensor] = {}
-    for component in components(plain):
-        storage = component.views[0].untyped_storage()
-        if component.stop - component.start == storage.nbytes() and storage.device.type == 'cpu':
-            continue
+    for component in components(t for t in plain if t.untyped_storage()._cdata not in filled):
         for view, copy in zip(component.views, _copy_component(component)):
             moved[id(view)] = copy
-    if not moved and all(t.device.type == 'cpu' for t in tensors_of(tree)):
+    if not moved and all(t.device.type == 'cpu' for t in tensors):
         return tree
     return map_tree(tree, lambda t: moved[id(t)] if id(t) in moved else t.cpu())
 
 
+def _size(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
 def _copy_component(component: Component) -> Sequence[torch.Tensor]:
-    first = component.views[0]
-    if is_sparse_view(component):
-        dense = first.detach().cpu().contiguous().clone()
-        return [dense] * len(component.views)
-    flat = raw_bytes(component).to('cpu', copy=True)
+    first = component.views[0].detach()
+    if copies_by_value(component):
+        copy = torch.empty_like(first, device='cpu').copy_(first)
+        return [copy] * len(component.views)
+    flat = raw_bytes(first, component.start, component.stop).to('cpu', copy=True)
     return [view_like(flat, tensor, component.start) for tensor in component.views]
 
 
-def raw_bytes(component: Component) -> torch.Tensor:
-    """Return the bytes of a component as a flat ``uint8`` tensor that shares its memory."""
-    first = component.views[0]
-    flat = torch.empty(0, dtype=torch.uint8, device=first.device)
-    return flat.set_(first.untyped_storage(), component.start, (component.stop - component.start,), (1,))
+def raw_bytes(tensor: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+    """Return some bytes of a tensor's storage as a flat ``uint8`` tensor that shares its memory."""
+    flat = torch.empty(0, dtype=torch.uint8, device=tensor.device)
+    return flat.set_(tensor.untyped_storage(), start, (stop - start,), (1,))
 
 
 def view_like(flat: torch.Tensor, tensor: torch.Tensor, start: int) -> torch.Tensor:

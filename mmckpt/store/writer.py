@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from typing import Callable, Optional, Protocol
+from typing import Callable, Protocol
 
 Job = Callable[[], None]
 
@@ -61,8 +61,8 @@ class ThreadQueue:
         self._jobs: deque[Job] = deque()
         self._changed = threading.Condition()
         self._unfinished = 0
-        self._error: Optional[BaseException] = None
-        self._thread: Optional[threading.Thread] = None
+        self._error: BaseException | None = None
+        self._thread: threading.Thread | None = None
         self._pid = os.getpid()
 
     @property

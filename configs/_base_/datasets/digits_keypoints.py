@@ -14,9 +14,9 @@ val_pipeline = [
 
 train_dataloader = dict(
     batch_size=32,
-    num_workers=2,
+    # Measured on 2 cores: 62 ms an iteration without workers, 83 ms with two.
+    num_workers=0,
     persistent_workers=False,
-    drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(type='DigitsKeypointDataset', split='train', pipeline=train_pipeline))
 val_dataloader = dict(

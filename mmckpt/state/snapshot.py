@@ -1,0 +1,259 @@
+"""Staging: a private copy of a training state, made fast enough for the training thread."""
+
+from __future__ import annotations
+
+import pickle
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
+from types import BuiltinFunctionType, FunctionType
+from typing import Any, Callable
+
+import torch
+
+from mmckpt.errors import SaveError
+from mmckpt.store.tree import Component, components, copies_by_value, has_plain_storage, raw_bytes, view_like
+
+Staged = Callable[[], Any]
+
+# Values of these types cannot change, so the copy may share them.
+_SHARED = frozenset({int, float, bool, str, bytes, complex, type(None), type, torch.dtype, torch.device,
+                     torch.Size, FunctionType, BuiltinFunctionType})
+_shape_and_dtype = attrgetter('shape', 'dtype')
+
+
+class Snapshot:
+    """Copies trees of tensors and plain values into buffers that it keeps.
+
+    Tensors are copied by value, shared memory once: tied weights stay tied,
+    and a small view of a big storage costs what it holds. The buffers are
+    kept from call to call as long as shapes, types and ties stay the same.
+    Values that may change and are no tensors are pickled at once. From CUDA
+    the copy runs on a stream of its own into pinned memory; kernels that the
+    training queues later wait for it, the training thread does not.
+
+    Example:
+        >>> weight = torch.zeros(3)
+        >>> staged = Snapshot()({'w': weight, 'epoch': 1})
+        >>> _ = weight.add_(1)
+        >>> staged()
+        {'w': tensor([0., 0., 0.]), 'epoch': 1}
+    """
+
+    def __init__(self) -> None:
+        self._plan: _Plan | None = None
+
+    def __call__(self, tree: Any) -> Staged:
+        """Copy a tree.
+
+        Args:
+            tree (Any): Nested dicts, lists and tuples of tensors and picklable values.
+
+        Returns:
+            callable: Returns the copy once it is complete. It is valid until
+                the next call, which uses the same buffers.
+
+        Raises:
+            SaveError: If a value cannot be pickled; the message has its path in the tree.
+        """
+        tensors: list[torch.Tensor] = []
+        _collect(tree, tensors)
+        if self._plan is None or not self._plan.fits(tensors):
+            # Freed before the new buffers are made: both together may not fit.
+            self._plan = None
+            self._plan = _Plan(tensors)
+        wait = self._plan.copy(tensors)
+        copy = _rebuild(tree, iter(self._plan.staged), 'state')
+
+        def complete() -> Any:
+            wait()
+            return copy
+
+        return complete
+
+
+class Pickled:
+    """A value as it was when it was pickled; in a later pickle it is that value itself.
+
+    Args:
+        value (Any): The value.
+        path (str): Where it lies, for the message if it cannot be pickled.
+
+    Example:
+        >>> pickle.loads(pickle.dumps(Pickled({1, 2}, 'state')))
+        {1, 2}
+    """
+
+    def __init__(self, value: Any, path: str) -> None:
+        try:
+            self._data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+        except Exception as error:
+            raise SaveError(
+                f'{path} of the checkpoint cannot be pickled ({type(error).__name__}: {error}). Keep it out '
+                'of the state, or put numbers, strings, lists, dicts and tensors in its place.') from error
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return pickle.loads(self._data).__reduce_ex__(protocol)
+
+
+class _Plan:
+    """Buffers for the tensors of a tree, and which tensor is copied into which."""
+
+    def __init__(self, tensors: Sequence[torch.Tensor]) -> None:
+        self.staged: list[torch.Tensor] = [torch.empty(0)] * len(tensors)
+        self._kinds = list(map(_shape_and_dtype, tensors))
+        # Positions of tensors that are copied by value, and pairs of those that must stay tied.
+        self._copied: list[int] = []
+        self._tied: list[tuple[int, int]] = []
+        self._shared: list[_SharedBytes] = []
+        self._special = [i for i, tensor in enumerate(tensors) if not _is_ordinary(tensor)]
+        for i in self._special:
+            self.staged[i] = _copy_special(tensors[i])
+        special = set(self._special)
+        places: dict[int, list[int]] = {}
+        for i, tensor in enumerate(tensors):
+            if i not in special:
+                places.setdefault(id(tensor), []).append(i)
+        for component in components(tensors[members[0]] for members in places.values()):
+            self._add(tensors, component, [i for view in component.views for i in places[id(view)]])
+        self._targets = [self.staged[i] for i in self._copied] + [part.buffer for part in self._shared]
+        self._addresses = 0 if special else len(set(map(torch.Tensor.data_ptr, tensors)))
+
+    def fits(self, tensors: Sequence[torch.Tensor]) -> bool:
+        """Whether the buffers and the ties are right for other tensors."""
+        if self._special or list(map(_shape_and_dtype, tensors)) != self._kinds:
+            return False
+        try:
+            addresses = list(map(torch.Tensor.data_ptr, tensors))
+        except RuntimeError:
+            # A sparse tensor, for instance, has no address.
+            return False
+        return (len(set(addresses)) == self._addresses
+                and all(addresses[i] == addresses[j] for i, j in self._tied)
+                and all(part.fits(tensors) for part in self._shared))
+
+    def copy(self, tensors: Sequence[torch.Tensor]) -> Callable[[], None]:
+        """Copy the tensors; return a function that waits until that is done."""
+        sources = [tensors[i] for i in self._copied] + [part.source(tensors) for part in self._shared]
+        with torch.no_grad():
+            if torch.cuda.is_initialized() and any(source.is_cuda for source in sources):
+                return _copy_from_cuda(self._targets, sources)
+            if sources:
+                torch._foreach_copy_(self._targets, sources)
+        return _nothing
+
+    def _add(self, tensors: Sequence[torch.Tensor], component: Component, members: list[int]) -> None:
+        first = component.views[0]
+        if copies_by_value(component):
+            buffer = torch.empty_like(first, device='cpu', pin_memory=first.is_cuda, requires_grad=False)
+            self._copied.append(members[0])
+            self._tied.extend((members[0], i) for i in members[1:])
+            for i in members:
+                self.staged[i] = buffer
+        else:
+            size = component.stop - component.start
+            buffer = torch.empty(size, dtype=torch.uint8, pin_memory=first.is_cuda)
+            self._shared.append(_SharedBytes(buffer, component.start, members, tensors))
+            for i in members:
+                self.staged[i] = view_like(buffer, tensors[i], component.start)
+
+
+class _SharedBytes:
+    """Bytes that several different views share: copied as bytes, so that they go on sharing them."""
+
+    def __init__(self, buffer: torch.Tensor, start: int, members: list[int],
+                 tensors: Sequence[torch.Tensor]) -> None:
+        self.buffer = buffer
+        self.start = start
+        self.members = members
+        self._layout = self._layout_of(tensors)
+
+    def fits(self, tensors: Sequence[torch.Tensor]) -> bool:
+        """Whether other tensors share bytes in the same way."""
+        storages = {tensors[i].untyped_storage()._cdata for i in self.members}
+        return len(storages) == 1 and self._layout_of(tensors) == self._layout
+
+    def source(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The bytes as they are now."""
+        return raw_bytes(tensors[self.members[0]], self.start, self.start + len(self.buffer))
+
+    def _layout_of(self, tensors: Sequence[torch.Tensor]) -> list[Any]:
+        return [(tensors[i].storage_offset(), tensors[i].stride()) for i in self.members]
+
+
+def _is_ordinary(tensor: torch.Tensor) -> bool:
+    return type(tensor) is torch.Tensor and has_plain_storage(tensor) and not tensor.requires_grad
+
+
+def _copy_special(tensor: torch.Tensor) -> torch.Tensor:
+    copy = tensor.detach().to('cpu', copy=True)
+    if type(tensor) is torch.nn.Parameter:
+        return torch.nn.Parameter(copy, requires_grad=tensor.requires_grad)
+    return copy.requires_grad_(tensor.requires_grad)
+
+
+def _copy_from_cuda(targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor]) -> Callable[[], None]:
+    by_device: dict[torch.device, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
+    for target, source in zip(targets, sources):
+        pair = by_device.setdefault(source.device, ([], []))
+        pair[0].append(target)
+        pair[1].append(source)
+    events = []
+    for device, (there, here) in by_device.items():
+        if device.type != 'cuda':
+            torch._foreach_copy_(there, here)
+            continue
+        training, side = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+        side.wait_stream(training)
+        with torch.cuda.stream(side):
+            torch._foreach_copy_(there, here, non_blocking=True)
+        events.append(side.record_event())
+        # What the training queues from now on, the optimizer's step above all, comes after the copy.
+        training.wait_stream(side)
+
+    def wait() -> None:
+        for event in events:
+            event.synchronize()
+
+    return wait
+
+
+def _nothing() -> None:
+    """There is nothing to wait for."""
+
+
+def _collect(tree: Any, found: list[torch.Tensor]) -> None:
+    kind = type(tree)
+    if kind is dict or kind is OrderedDict:
+        values = tree.values()
+    elif kind is list or kind is tuple:
+        values = tree
+    else:
+        if isinstance(tree, torch.Tensor):
+            found.append(tree)
+        return
+    # Leaves are dealt with here: a call for each costs milliseconds at some thousand tensors.
+    for value in values:
+        if type(value) is torch.Tensor:
+            found.append(value)
+        elif type(value) not in _SHARED:
+            _collect(value, found)
+
+
+def _rebuild(tree: Any, staged: Iterator[torch.Tensor], path: str) -> Any:
+    """Return the tree with fresh containers and with staged tensors, in the order of :func:`_collect`."""
+    kind = type(tree)
+    if kind is dict or kind is OrderedDict:
+        copy = kind()
+        for key, value in tree.items():
+            copy[key] = (next(staged) if type(value) is torch.Tensor else value if type(value) in _SHARED
+                         else _rebuild(value, staged, f'{path}[{key!r}]'))
+        if kind is OrderedDict and tree.__dict__:
+            # Modules keep their versions in an attribute of the state dict.
+            copy.__dict__.update(_rebuild(tree.__dict__, iter(()), f'{path}.__dict__'))
+        return copy
+    if kind is list or kind is tuple:
+        return kind([_rebuild(value, staged, f'{path}[{i}]') for i, value in enumerate(tree)])
+    if isinstance(tree, torch.Tensor):
+        return next(staged)
+    return tree if kind in _SHARED else Pickled(tree, path)

@@ -1,0 +1,137 @@
+"""The index of a directory together with its files: every change in the order that a crash forgives."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from logging import Logger
+from pathlib import Path
+
+from mmckpt.store.backend import (
+    StorageBackend,
+    dead_temporaries,
+    rename,
+    write_temporary,
+)
+from mmckpt.store.index import INDEX_NAME, BrokenIndexError, Index, Leftover, dump_index, read_index
+from mmckpt.store.rebuild import PATTERN, rebuild_index
+from mmckpt.store.record import Record
+from mmckpt.store.view import settle_replacements
+
+
+class Catalog:
+    """Adds files to an index and takes them out.
+
+    A record is committed only when its file is durable, and a file is removed
+    only when its record is out of the index: a crash leaves an orphan at
+    worst, never a record without a file.
+
+    Args:
+        directory (Path): The directory; its lock is held.
+        backend (StorageBackend): The file system.
+        logger (Logger): Where repairs are named.
+    """
+
+    def __init__(self, directory: Path, backend: StorageBackend, logger: Logger) -> None:
+        self.directory = directory
+        self.backend = backend
+        self.logger = logger
+        self.index = Index()
+
+    def load(self) -> None:
+        """Read the index, or rebuild it from the files, and clear away what a crash left."""
+        for path in dead_temporaries(self.directory):
+            self.logger.info('Removed %s, left by a process that is gone.', path.name)
+            self.backend.remove(path)
+        try:
+            index = read_index(self.directory)
+        except BrokenIndexError as error:
+            self.logger.warning(
+                '%s of %s is broken: %s. It is rebuilt from the files; results of validations that only it '
+                'knew are lost.', INDEX_NAME, self.directory, error)
+            index = None
+        if index is None:
+            index = rebuild_index(self.directory, self.logger)
+        index = replace(settle_replacements(self.directory, index), replacing=())
+        self.index = self._without_missing(index)
+        self.remove_leftovers()
+        self._name_strangers()
+
+    def commit(self, index: Index) -> None:
+        """Make an index the durable and the current one."""
+        target = self.directory / INDEX_NAME
+        text = dump_index(index).encode()
+        temporary, _ = write_temporary(self.backend, target, lambda file: file.write(text))
+        rename(self.backend, temporary, target)
+        # From here on readers see it, whether or not the sync succeeds.
+        self.index = index
+        self.backend.sync_directory(self.directory)
+
+    def publish(self, temporary: Path, record: Record) -> None:
+        """Give a durable temporary file its name and commit its record.
+
+        A name that is in the index already changes hands by way of a noted
+        intent, so that a crash between rename and commit leaves one that is right.
+        """
+        before, target = self.index, self.directory / record.name
+        replacing = record.name in before.records
+        try:
+            if replacing:
+                self.commit(replace(before, replacing=(record,)))
+            rename(self.backend, temporary, target)
+        except BaseException:
+            self.backend.remove(temporary)
+            self.index = before
+            raise
+        index = before.with_records([record])
+        try:
+            self.backend.sync_directory(self.directory)
+            self.commit(index)
+        except BaseException:
+            if replacing:
+                # The old bytes are gone, and the intent on disk already says which record is right.
+                self.index = index
+            elif record.name not in self.index.records:
+                self.backend.remove(target)
+            raise
+
+    def drop(self, records: list[Record]) -> None:
+        """Take records out of the index, then remove their files."""
+        leftovers = [self._leftover(record) for record in records]
+        self.commit(self.index.without([record.name for record in records], leftovers))
+        self.remove_leftovers()
+
+    def remove_leftovers(self) -> None:
+        """Remove dropped files; one that has been written anew since then stays."""
+        kept = []
+        for item in self.index.leftovers:
+            path = self.directory / item.name
+            try:
+                if item.name not in self.index.records and path.exists() and _leftover_of(path) == item:
+                    self.backend.remove(path)
+            except OSError as error:
+                self.logger.warning('%s is not needed any more, but cannot be removed: %s', path, error)
+                kept.append(item)
+        self.index = replace(self.index, leftovers=tuple(kept))
+
+    def _leftover(self, record: Record) -> Leftover:
+        path = self.directory / record.name
+        return _leftover_of(path) if path.exists() else Leftover(record.name, 0, 0)
+
+    def _without_missing(self, index: Index) -> Index:
+        missing = [name for name in index.records if not (self.directory / name).is_file()]
+        for name in missing:
+            self.logger.warning('%s is in the index, but the file is missing: it is taken out.', name)
+        return index.without(missing)
+
+    def _name_strangers(self) -> None:
+        known = self.index.records
+        strangers = [path.name for path in sorted(self.directory.glob(PATTERN)) if path.name not in known]
+        if strangers:
+            self.logger.info('Files in %s that are not in its index are left alone: %s.',
+                             self.directory, ', '.join(strangers))
+
+
+def _leftover_of(path: Path) -> Leftover:
+    status = os.stat(path)
+    return Leftover(path.name, status.st_size, status.st_mtime_ns)

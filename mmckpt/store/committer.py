@@ -1,0 +1,223 @@
+"""The jobs of a store, run one after the other on whichever thread the queue has."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from logging import Logger
+from pathlib import Path
+from typing import Any
+
+from mmckpt.errors import SaveError
+from mmckpt.policy.retention import Retention, to_drop
+from mmckpt.store.backend import link_temporary, write_temporary, write_text_durably
+from mmckpt.store.catalog import Catalog
+from mmckpt.store.progress_log import ProgressLog
+from mmckpt.store.record import Record
+from mmckpt.store.serialize import write_state
+from mmckpt.store.space import estimate_bytes, megabytes, save_warning
+
+
+class Committer:
+    """Writes, links, completes and prunes, and keeps a failing disk from stopping the run.
+
+    Args:
+        catalog (Catalog): The index and its files.
+        retention (Retention): What to keep of the current run.
+        pointer (Path, optional): MMEngine's ``last_checkpoint`` file.
+        max_failures (int): Failed saves in a row after which :meth:`write` raises.
+        logger (Logger): Where failures and drops are said.
+    """
+
+    def __init__(self, catalog: Catalog, retention: Retention, pointer: Path | None,
+                 max_failures: int, logger: Logger) -> None:
+        self.catalog = catalog
+        # Number of the current run; only its files are ever dropped.
+        self.run = 0
+        self.retention = retention
+        self.pointer = pointer
+        self.max_failures = max_failures
+        self.logger = logger
+        self.bytes_written = 0
+        self.bytes_freed = 0
+        self.failures = 0
+
+    def write(self, state: Any, draft: Record, point_last: bool) -> bool:
+        """Write a state and commit its record; return False if the disk failed.
+
+        Args:
+            state (Any): The tree to write.
+            draft (Record): The record without what only the write tells.
+            point_last (bool): Whether ``last_checkpoint`` shall name the file.
+
+        Raises:
+            SaveError: If it is one failure too many in a row.
+        """
+        expected = estimate_bytes(state)
+        try:
+            self._make_room(draft, expected)
+            record = self._write_file(state, draft, expected)
+        except OSError as error:
+            self._failed(draft.name, expected, error)
+            return False
+        self.failures = 0
+        self.bytes_written += record.size
+        self._finish(record, point_last)
+        return True
+
+    def link(self, source: str, draft: Record, point_last: bool) -> None:
+        """Give the bytes of a committed file one more name; without that file, say so and do nothing."""
+        index = self.catalog.index
+        original = index.records.get(source)
+        if original is None:
+            self.logger.warning('%s is not made: %s, whose bytes it would share, was not written.',
+                                draft.name, source)
+            return
+        record = (_more_roles(original, draft) if source == draft.name
+                  else _linked(original, draft, index.last_seq + 1))
+        directory = self.catalog.directory
+        try:
+            if _same_file(directory / source, directory / draft.name):
+                self.catalog.commit(index.with_records([record]))
+            else:
+                self.catalog.publish(self._link_file(original, directory / draft.name), record)
+        except OSError as error:
+            self.logger.warning('%s could not be made: %s. Its bytes are in %s.', draft.name, error, source)
+            return
+        self._finish(record, point_last)
+
+    def amend(self, names: Sequence[str], changes: dict[str, Any]) -> None:
+        """Complete the records of some files; names without a record are left out."""
+        index = self.catalog.index
+        records = [replace(index.records[name], **changes) for name in names if name in index.records]
+        if not records:
+            return
+        try:
+            self.catalog.commit(index.with_records(records))
+        except OSError as error:
+            self.logger.warning(
+                'What the validation changed could not be written to the index: %s. A resume from %s runs '
+                'that validation again.', error, ', '.join(names))
+
+    def prune(self) -> list[Record]:
+        """Drop what the policy does not keep of this run; return the records."""
+        records = to_drop(self.catalog.index.of_run(self.run), self.retention, self._protected())
+        try:
+            return self._drop(records)
+        except OSError as error:
+            self.logger.warning('Old checkpoints could not be dropped: %s. It is tried again later.', error)
+            return []
+
+    def _write_file(self, state: Any, draft: Record, expected: int) -> Record:
+        catalog = self.catalog
+        temporary, written = write_temporary(
+            catalog.backend, catalog.directory / draft.name, lambda file: write_state(state, file),
+            ProgressLog(draft.name, expected, self.logger))
+        record = replace(draft, seq=catalog.index.last_seq + 1, size=written.size, digest=written.digest,
+                         time=time.time())
+        catalog.publish(temporary, record)
+        return record
+
+    def _link_file(self, original: Record, target: Path) -> Path:
+        backend = self.catalog.backend
+        temporary, copied = link_temporary(backend, self.catalog.directory / original.name, target)
+        if copied is not None:
+            self.bytes_written += copied.size
+            if original.digest and copied.digest != original.digest:
+                backend.remove(temporary)
+                raise OSError(errno.EIO, f'{original.name} has changed on the disk since it was written')
+        return temporary
+
+    def _finish(self, record: Record, point_last: bool) -> None:
+        """Do what follows a commit; what fails here does not undo it."""
+        if point_last and self.pointer is not None:
+            path = os.path.abspath(self.catalog.directory / record.name)
+            try:
+                write_text_durably(self.catalog.backend, self.pointer, path)
+            except OSError as error:
+                self.logger.warning('%s could not be written: %s. mmckpt finds %s all the same.',
+                                    self.pointer, error, record.name)
+        self.prune()
+
+    def _drop(self, records: list[Record]) -> list[Record]:
+        if not records:
+            return []
+        directory = self.catalog.directory
+        freed = _bytes_on_disk([directory / record.name for record in records])
+        self.catalog.drop(records)
+        self.bytes_freed += freed
+        self.logger.info('Dropped %s: %s freed, %s in this run so far.', ', '.join(r.name for r in records),
+                         megabytes(freed), megabytes(self.bytes_freed))
+        return records
+
+    def _make_room(self, draft: Record, expected: int) -> None:
+        """Before a save that does not fit, drop what it would drop anyway, if a newer file is there."""
+        free = self.catalog.backend.free_bytes(self.catalog.directory)
+        if free >= expected:
+            return
+        present = self.catalog.index.of_run(self.run)
+        coming = replace(draft, seq=self.catalog.index.last_seq + 1)
+        others = [record for record in present if record.name != draft.name]
+        surplus = to_drop([*others, coming], self.retention, self._protected())
+        newest = max((record.seq for record in present), default=0)
+        self._drop([record for record in surplus if record.seq < newest])
+        free = self.catalog.backend.free_bytes(self.catalog.directory)
+        if free < expected:
+            self.logger.warning('%s', save_warning(draft.name, expected, free))
+
+    def _protected(self) -> set[str]:
+        """The file that ``last_checkpoint`` names stays: stock tools go by it."""
+        try:
+            return {os.path.basename(self.pointer.read_text().strip())} if self.pointer else set()
+        except OSError:
+            return set()
+
+    def _failed(self, name: str, expected: int, error: OSError) -> None:
+        self.failures += 1
+        text = (f'{name} could not be written: {error}. It needs about {megabytes(expected)}, '
+                f'{self._free_text()}. The checkpoints before it are untouched.')
+        if self.failures >= self.max_failures:
+            raise SaveError(
+                f'{text} This was failure {self.failures} in a row (max_failures={self.max_failures}): '
+                'training stops, because what it does now would be lost. Repair or free the disk, then '
+                'resume.') from error
+        self.logger.error(
+            '%s Training goes on; after %d failures in a row it stops (this was %d). Free some space or '
+            'repair the disk.', text, self.max_failures, self.failures)
+
+    def _free_text(self) -> str:
+        try:
+            return f'{megabytes(self.catalog.backend.free_bytes(self.catalog.directory))} are free'
+        except OSError as error:
+            return f'and what is free cannot be told ({error})'
+
+
+def _linked(original: Record, draft: Record, seq: int) -> Record:
+    return replace(original, name=draft.name, seq=seq, run=draft.run, attempt=draft.attempt,
+                   roles=draft.roles, scores=draft.scores, metrics={**original.metrics, **draft.metrics})
+
+
+def _more_roles(original: Record, draft: Record) -> Record:
+    return replace(original, roles=tuple(dict.fromkeys([*original.roles, *draft.roles])),
+                   scores={**original.scores, **draft.scores}, metrics={**original.metrics, **draft.metrics})
+
+
+def _same_file(first: Path, second: Path) -> bool:
+    return second.exists() and os.path.samefile(first, second)
+
+
+def _bytes_on_disk(paths: list[Path]) -> int:
+    """Return what the disk gains when all of these names go; a file with another name stays."""
+    sizes: dict[int, int] = {}
+    names_left: dict[int, int] = {}
+    for path in paths:
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        sizes[status.st_ino] = status.st_size
+        names_left[status.st_ino] = names_left.get(status.st_ino, status.st_nlink) - 1
+    return sum(size for inode, size in sizes.items() if names_left[inode] == 0)

@@ -1,0 +1,344 @@
+"""The store of a training run: writes, links, completes and prunes checkpoints of one directory."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Callable, Literal
+
+from mmckpt.errors import SaveError
+from mmckpt.policy.retention import KeepAll, Retention
+from mmckpt.progress import Progress
+from mmckpt.store.attempts import begin_attempt, end_attempt
+from mmckpt.store.backend import LocalBackend, StorageBackend
+from mmckpt.store.catalog import Catalog
+from mmckpt.store.committer import Committer
+from mmckpt.store.index import Attempt, Index
+from mmckpt.store.lock import DirectoryLock
+from mmckpt.store.mode import choose_queue
+from mmckpt.store.record import Record, check_name
+from mmckpt.store.space import run_warning
+from mmckpt.store.view import PathLike, StoreView, read_view
+from mmckpt.store.writer import InlineQueue, Job, JobQueue
+
+Stage = Callable[[Any], Callable[[], Any]]
+
+
+class CheckpointStore(StoreView):
+    """Writes the checkpoints of one training process into one directory.
+
+    A file counts when its record is in the index, and it gets there only
+    after its bytes are on the device. Nothing is removed before what replaces
+    it counts. A full or failing disk costs the save, not the run.
+
+    Args:
+        directory (str or Path): Where the checkpoints lie.
+        retention (Retention, optional): What to keep of this run; earlier runs
+            in the directory are never touched. Defaults to None, everything.
+        async_save (bool or 'auto'): Write on a background thread; needs
+            ``stage``. 'auto' does so where a spare core and the memory for a
+            copy of the state exist. Defaults to False.
+        on_busy (str): What :meth:`write` does while the file before is still
+            being written: ``'wait'`` or ``'skip'``. Defaults to 'wait'.
+        max_failures (int): Failed saves in a row after which :class:`SaveError`
+            stops the training. Defaults to 3.
+        pointer (str or Path, optional): MMEngine's ``last_checkpoint`` file. Defaults to None.
+        stage (callable, optional): Copies a state, such as
+            ``mmckpt.state.snapshot.Snapshot()``: returns a function that returns
+            the copy, which stays as it is until the next call. Defaults to None.
+        backend (StorageBackend, optional): The file system. Defaults to the local one.
+        logger (Logger, optional): Defaults to the logger ``mmckpt``.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> import tempfile, torch
+        >>> store = CheckpointStore(tempfile.mkdtemp())
+        >>> store.open()
+        >>> store.write('epoch_1.pth', {'w': torch.zeros(3)}, progress=Progress(1, 10), roles=('periodic',))
+        True
+        >>> store.latest_valid().name
+        'epoch_1.pth'
+        >>> store.close('finished')
+    """
+
+    read = staticmethod(read_view)
+
+    def __init__(self, directory: PathLike, *, retention: Retention | None = None,
+                 async_save: bool | Literal['auto'] = False, on_busy: Literal['wait', 'skip'] = 'wait',
+                 max_failures: int = 3, pointer: PathLike | None = None, stage: Stage | None = None,
+                 backend: StorageBackend | None = None, logger: logging.Logger | None = None) -> None:
+        _check_arguments(async_save, on_busy, max_failures, stage)
+        super().__init__(directory, Index(), logger or logging.getLogger('mmckpt'))
+        self.async_save = async_save
+        self.on_busy = on_busy
+        self.blocked_seconds = 0.0
+        self._stage = stage
+        self._lock = DirectoryLock(self.directory, self.logger)
+        self._committer = Committer(
+            Catalog(self.directory, backend or LocalBackend(), self.logger), retention or KeepAll(),
+            None if pointer is None else Path(pointer), max_failures, self.logger)
+        self._queue: JobQueue | None = None
+        self._attempt: Attempt | None = None
+        self._unwritten = 0
+
+    @property
+    def index(self) -> Index:
+        """The committed records and the history of attempts."""
+        return self._committer.catalog.index
+
+    @property
+    def retention(self) -> Retention:
+        """What is kept of this run; a new policy counts from the next job on."""
+        return self._committer.retention
+
+    @retention.setter
+    def retention(self, policy: Retention) -> None:
+        self._committer.retention = policy
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes of all checkpoints written so far; links cost none."""
+        return self._committer.bytes_written
+
+    @property
+    def bytes_freed(self) -> int:
+        """Bytes that retention has given back to the disk so far."""
+        return self._committer.bytes_freed
+
+    # Begin and end -----------------------------------------------------------
+
+    def open(self, *, resumed_from: PathLike | None = None) -> None:
+        """Take the directory for this process, repair what a crash left, and begin an attempt.
+
+        Args:
+            resumed_from (str or Path, optional): The file that training
+                resumes from. A file of this directory goes on with its run,
+                any other begins a new one, as None does. Defaults to None.
+
+        Raises:
+            LockedError: If another process trains into the directory.
+            SaveError: If the directory cannot be written.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+            self._committer.catalog.load()
+            self._begin(resumed_from)
+        except BaseException as error:
+            self._lock.release()
+            if not isinstance(error, OSError):
+                raise
+            raise SaveError(f'Checkpoints cannot be written to {self.directory}: {error}. Make the directory '
+                            'writable and its disk free, or choose another work_dir.') from error
+        atexit.register(self._close_at_exit)
+
+    def close(self, reason: str, error: BaseException | None = None) -> None:
+        """Finish what is queued, note how the attempt ended, and give the directory back.
+
+        Args:
+            reason (str): ``'finished'``, ``'exception'`` or ``'signal'``.
+            error (BaseException, optional): What ended the training; an error of
+                the writer is then logged instead of raised. Defaults to None.
+        """
+        if self._attempt is None:
+            return
+        atexit.unregister(self._close_at_exit)
+        try:
+            self._join()
+            self._end(reason)
+        finally:
+            self._attempt = None
+            self._lock.release()
+        try:
+            self._surface()
+        except Exception:
+            if error is None:
+                raise
+            self.logger.exception('The last checkpoint could not be written.')
+
+    def wait(self) -> None:
+        """Wait until everything is durable; raise an error of the writer."""
+        self._join()
+        self._surface()
+
+    # Jobs --------------------------------------------------------------------
+
+    def write(self, name: str, state: Any, *, progress: Progress, roles: Sequence[str],
+              scores: Mapping[str, float] | None = None, metrics: Mapping[str, float] | None = None,
+              val_pending: bool = False, point_last: bool = True) -> bool:
+        """Write a state; in the background it is copied first, and may change at once.
+
+        Args:
+            name (str): File name in the directory; an older file of that name
+                is replaced, never overwritten.
+            state (Any): Nested dicts, lists and tuples of tensors and picklable values.
+            progress (Progress): Completed counts.
+            roles (Sequence[str]): What it is kept for.
+            scores (Mapping[str, float], optional): Score of each best role. Defaults to None.
+            metrics (Mapping[str, float], optional): Metrics at its step. Defaults to None.
+            val_pending (bool): Whether a validation is due at this step. Defaults to False.
+            point_last (bool): Whether ``last_checkpoint`` shall name it. Defaults to True.
+
+        Returns:
+            bool: False if it was skipped or failed, which the log explains. A
+                write in the background returns True when it is on its way.
+
+        Raises:
+            SaveError: After too many failures in a row, or if a value cannot be pickled.
+            Exception: What went wrong in the background since the last call.
+        """
+        draft = self._draft(name, roles, scores, metrics, progress, val_pending)
+        started = time.perf_counter()
+        try:
+            return self._write(draft, state, point_last)
+        finally:
+            self.blocked_seconds += time.perf_counter() - started
+
+    def link(self, source: str, name: str, *, roles: Sequence[str], scores: Mapping[str, float] | None = None,
+             metrics: Mapping[str, float] | None = None, point_last: bool = False) -> None:
+        """Give a file one more name once it is committed; a copy where there are no hard links.
+
+        Args:
+            source (str): Name of a file that was written, or is being written.
+            name (str): The name to give; ``source`` itself only gains the roles.
+            roles (Sequence[str]): What this name is kept for.
+            scores (Mapping[str, float], optional): Score of each best role. Defaults to None.
+            metrics (Mapping[str, float], optional): Added to those of the source. Defaults to None.
+            point_last (bool): Whether ``last_checkpoint`` shall name it. Defaults to False.
+        """
+        check_name(source)
+        draft = self._draft(name, roles, scores, metrics, Progress(0, 0), val_pending=False)
+        self._submit(lambda: self._committer.link(source, draft, point_last))
+
+    def amend(self, names: Sequence[str], *, metrics: Mapping[str, float] | None = None,
+              post_validation: dict[str, Any] | None = None, val_pending: bool | None = None) -> None:
+        """Complete the records of files after a validation, in one commit; the files are not touched.
+
+        Args:
+            names (Sequence[str]): The files; those that were not written are left out.
+            metrics (Mapping[str, float], optional): Metrics of the validation. Defaults to None.
+            post_validation (dict, optional): What it changed, in plain JSON types. Defaults to None.
+            val_pending (bool, optional): Whether it is still due. Defaults to None.
+        """
+        given = dict(metrics=None if metrics is None else dict(metrics), post_validation=post_validation,
+                     val_pending=val_pending)
+        changes = {key: value for key, value in given.items() if value is not None}
+        self._submit(lambda: self._committer.amend(list(names), changes))
+
+    def prune(self) -> list[Record]:
+        """Drop what the policy does not keep of this run; return the records."""
+        dropped: list[Record] = []
+        self._submit(lambda: dropped.extend(self._committer.prune()))
+        self.wait()
+        return dropped
+
+    def check_run_fits(self, expected_size: int, files_to_keep: int | None = None) -> bool:
+        """Tell the user before training starts if its checkpoints will not fit on the disk.
+
+        Args:
+            expected_size (int): Bytes of one checkpoint, see :func:`mmckpt.store.space.estimate_bytes`.
+            files_to_keep (int, optional): Checkpoints that will be kept. Defaults
+                to None, the bound of the retention policy if it has one.
+
+        Returns:
+            bool: False if a warning was logged.
+        """
+        files = self.retention.most_files() if files_to_keep is None else files_to_keep
+        if files is None:
+            return True
+        catalog = self._committer.catalog
+        there = sum(record.size for record in self.records_of_run())
+        warning = run_warning(expected_size, files, there, catalog.backend.free_bytes(self.directory))
+        if warning is not None:
+            self.logger.warning('%s', warning)
+        return warning is None
+
+    # Inside ------------------------------------------------------------------
+
+    def _write(self, draft: Record, state: Any, point_last: bool) -> bool:
+        if self._queue is None:
+            self._queue = choose_queue(self.async_save, state, self.logger)
+        self._surface()
+        if self._unwritten and self.on_busy == 'skip':
+            self.logger.warning('%s is skipped: the checkpoint before it is still being written.', draft.name)
+            return False
+        if self._unwritten:
+            self._queue.join()
+            self._surface()
+        direct = self._stage is None or isinstance(self._queue, InlineQueue)
+        staged = (lambda: state) if direct else self._stage(state)
+        outcome = {'saved': True}
+
+        def job() -> None:
+            try:
+                outcome['saved'] = self._committer.write(staged(), draft, point_last)
+            finally:
+                self._unwritten -= 1
+
+        self._unwritten += 1
+        self._submit(job)
+        return outcome['saved']
+
+    def _submit(self, job: Job) -> None:
+        self._open_attempt()
+        (self._queue or InlineQueue()).submit(job)
+
+    def _draft(self, name: str, roles: Sequence[str], scores: Mapping[str, float] | None,
+               metrics: Mapping[str, float] | None, progress: Progress, val_pending: bool) -> Record:
+        check_name(name)
+        attempt = self._open_attempt()
+        return Record(
+            name=name, seq=0, run=attempt.run, attempt=attempt.attempt, epoch=progress.epoch,
+            iter=progress.iter, time=0.0, size=0, digest='', roles=tuple(roles), scores=dict(scores or {}),
+            metrics=dict(metrics or {}), val_pending=val_pending)
+
+    def _open_attempt(self) -> Attempt:
+        if self._attempt is None:
+            raise SaveError(f'The store of {self.directory} is not open: call open() first.')
+        return self._attempt
+
+    def _join(self) -> None:
+        if self._queue is not None:
+            self._queue.join()
+
+    def _surface(self) -> None:
+        if self._queue is not None:
+            self._queue.raise_error()
+
+    def _begin(self, resumed_from: PathLike | None) -> None:
+        index, attempt = begin_attempt(self.index, self.directory, resumed_from, self._lock.shared)
+        self._committer.catalog.commit(index)
+        self._committer.run = attempt.run
+        self._attempt = attempt
+        self._queue = None if self.async_save == 'auto' else choose_queue(self.async_save, None, self.logger)
+
+    def _end(self, reason: str) -> None:
+        try:
+            self._committer.catalog.commit(end_attempt(self.index, self._open_attempt().attempt, reason))
+        except OSError as error:
+            self.logger.warning('The end of this attempt could not be noted in the index: %s', error)
+
+    def _close_at_exit(self) -> None:
+        # A forked child has neither the lock nor the writer.
+        if self._attempt is not None and self._attempt.pid == os.getpid() and self.directory.is_dir():
+            self.close('exit', error=SystemExit())
+
+
+def _check_arguments(async_save: Any, on_busy: str, max_failures: int, stage: Stage | None) -> None:
+    if async_save not in (True, False, 'auto'):
+        raise ValueError(f"async_save must be True, False or 'auto', but got {async_save!r}.")
+    if on_busy not in ('wait', 'skip'):
+        raise ValueError(f"on_busy must be 'wait' or 'skip', but got {on_busy!r}.")
+    if isinstance(max_failures, bool) or not isinstance(max_failures, int) or max_failures < 1:
+        raise ValueError(
+            f'max_failures must be at least 1 (1 stops at the first failed save), but got {max_failures!r}.')
+    if async_save and stage is None:
+        raise ValueError(
+            f'async_save={async_save!r} needs stage, which copies the state before it changes: pass '
+            'stage=mmckpt.state.snapshot.Snapshot().')

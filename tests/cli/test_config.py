@@ -1,0 +1,62 @@
+"""From files and options to a config."""
+
+import pytest
+from mmengine.config import Config
+
+from mmckpt.cli.config import check_writable, merge_options, read_config, set_work_dir
+from mmckpt.errors import UsageError
+
+
+@pytest.fixture
+def configs(tmp_path):
+    (tmp_path / 'resnet50.py').write_text('a = 1\n')
+    (tmp_path / 'notes.txt').write_text('a = 1\n')
+    return tmp_path
+
+
+@pytest.mark.parametrize('name, said', [
+    ('resnet5O.py', "Did you mean 'resnet50.py'"), ('', 'is a directory'), ('notes.txt', 'ends in .py'),
+    ('nowhere/resnet50.py', 'nor does the directory')])
+def test_a_path_that_is_no_config_is_named_with_what_is_there(configs, name, said):
+    with pytest.raises(UsageError, match=said):
+        read_config(str(configs / name))
+
+
+@pytest.mark.parametrize('options, expected', [
+    ({'a': 2}, dict(a=2)),
+    ({'hooks.0.type': 'B'}, dict(hooks=[dict(type='B')])),
+    ({'hooks.1.type': 'B', 'hooks.1.n': 3}, dict(hooks=[dict(type='A'), dict(type='B', n=3)])),
+    ({'steps': [9]}, dict(steps=[9])),
+    ({'new.key': 1}, dict(new=dict(key=1)))])
+def test_options_are_merged_and_append_to_lists(options, expected):
+    cfg = Config(dict(a=1, hooks=[dict(type='A')], steps=[1, 5]))
+    merge_options(cfg, options)
+    assert {key: cfg[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize('options', [
+    {'hooks.2.type': 'B'}, {'hooks.first.type': 'B'}, {'a.b.c': 1}, {'steps.1': 9}])
+def test_an_option_that_does_not_fit_is_named(options):
+    cfg = Config(dict(a=1, steps=[1, 5], hooks=[dict(type='A')]))
+    with pytest.raises(UsageError, match='does not fit the config'):
+        merge_options(cfg, options)
+
+
+@pytest.mark.parametrize('argument, configured, expected', [
+    ('from_argument', 'from_config', 'from_argument'), (None, 'from_config', 'from_config'),
+    (None, None, 'work_dirs/resnet50')])
+def test_work_dir_is_the_arguments_else_the_configs(configs, argument, configured, expected):
+    cfg = read_config(str(configs / 'resnet50.py'), {'work_dir': configured})
+    set_work_dir(cfg, argument)
+    assert cfg.work_dir == expected
+
+
+def test_a_work_dir_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(UsageError, match='cannot write into the work directory .*Pass another one'):
+        check_writable(str(tmp_path / 'file' / 'run'))
+
+
+def test_checking_a_work_dir_leaves_nothing_in_it(tmp_path):
+    check_writable(str(tmp_path / 'run'))
+    assert list((tmp_path / 'run').iterdir()) == []

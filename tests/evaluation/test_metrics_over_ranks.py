@@ -1,0 +1,62 @@
+"""Metrics over two real processes are those of one, also with an uneven last batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = '''
+import json, sys
+import numpy as np
+import torch
+from mmengine.dist import get_rank, get_world_size
+from mmengine.dataset import DefaultSampler
+from mmckpt.evaluation import PCK, KeypointAP
+
+if len(sys.argv) > 1:
+    torch.distributed.init_process_group('gloo')
+COUNT, BATCH = 11, 3
+rng = np.random.RandomState(0)
+samples = []
+for i in range(COUNT):
+    truth = rng.uniform(0, 50, (1, 5, 2))
+    found = truth + rng.normal(0, 1 + i / 3, truth.shape)
+    samples.append(dict(
+        img_id=i, id=i, pred_instances=dict(keypoints=found, keypoint_scores=rng.uniform(0, 1, (1, 5))),
+        gt_instances=dict(keypoints=truth, keypoints_visible=np.ones((1, 5)),
+                          bboxes=np.array([[0, 0, 50, 50]]), areas=np.array([2500.0]))))
+mine = [samples[i] for i in DefaultSampler(samples, shuffle=False)]
+metrics = {}
+for metric in (PCK(threshold=0.05), KeypointAP(sigmas=[0.05] * 5)):
+    for start in range(0, len(mine), BATCH):
+        metric.process(None, mine[start:start + BATCH])
+    metrics.update(metric.evaluate(size=COUNT))
+if get_rank() == 0:
+    print('RESULT', get_world_size(), json.dumps(metrics))
+'''
+
+
+def run(command, folder):
+    environment = dict(os.environ, OMP_NUM_THREADS='1')
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    line = next(line for line in done.stdout.splitlines() if line.startswith('RESULT'))
+    _, world_size, metrics = line.split(maxsplit=2)
+    return int(world_size), json.loads(metrics)
+
+
+@pytest.mark.slow
+def test_two_ranks_with_an_odd_number_of_samples_give_the_values_of_one(tmp_path):
+    script = tmp_path / 'evaluate.py'
+    Path(script).write_text(SCRIPT)
+    alone = run([sys.executable, str(script)], tmp_path)
+    launcher = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+    together = run([*launcher, str(script), 'distributed'], tmp_path)
+    assert (alone[0], together[0]) == (1, 2)
+    assert 0 < alone[1]['PCK'] < 1 and 0 < alone[1]['AP'] < 1
+    assert together[1] == alone[1]
