@@ -58,7 +58,11 @@ def near_matches(name: str, known: Iterable[str]) -> str:
     """
     names = sorted(known)
     folded = {n.lower(): n for n in reversed(names)}
-    close = [folded[m] for m in difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.5)]
+    wanted = name.lower()
+    # 'AP' means 'coco/AP', which is too much longer for a likeness of letters.
+    close = [full for low, full in folded.items() if wanted and wanted in low.split('/')]
+    close += [folded[m] for m in difflib.get_close_matches(wanted, folded, n=3, cutoff=0.5)]
+    close = list(dict.fromkeys(close))[:3]
     available = ', '.join(repr(n) for n in names) or 'none'
     hint = f"Did you mean {', '.join(repr(n) for n in close)}? " if close else ''
     return f'{hint}Available: {available}.'

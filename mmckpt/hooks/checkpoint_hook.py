@@ -90,7 +90,7 @@ class CheckpointHook(_CheckpointHook):
         if keep_every == 0 or keep_every < -1:
             raise ValueError(f'keep_every must be -1 (none) or at least 1, but got {keep_every}.')
         self.keep_every = keep_every
-        self.store_cfg = dict(store or {})
+        self.store_cfg = _checked_store_cfg(store)
         self.store: CheckpointStore | None = None
         self._asked_out_dir = self.out_dir
         self._is_training = False
@@ -231,7 +231,7 @@ class CheckpointHook(_CheckpointHook):
             self._point_last(runner, progress.count(self.by_epoch))
         for metric, score in improved:
             self._place_best(runner, metric, score, progress)
-        if not written and self.last_ckpt is not None and self.store is not None:
+        if not written and self._step is not None and self.last_ckpt is not None and self.store is not None:
             # As with stock, the step of a best also has a file under its plain name.
             roles, scores = tuple(f'best:{m}' for m, _ in improved), dict(improved)
             self.store.link(self._step[1][0], step_file, roles=roles, scores=scores, point_last=True)
@@ -286,8 +286,14 @@ class CheckpointHook(_CheckpointHook):
     def _open_store(self, runner: Any, loaded: LoadedCheckpoint | None) -> None:
         self.store = CheckpointStore(
             self.out_dir, retention=self._retention(), pointer=osp.join(runner.work_dir, 'last_checkpoint'),
-            logger=runner.logger, stage=Snapshot() if self.store_cfg.get('async_save') else None, **self.store_cfg)
+            logger=runner.logger, **self.store_cfg)
         self.store.open(resumed_from=None if loaded is None else loaded.path)
+        earlier = len(self.store.records())
+        if loaded is None and earlier:
+            runner.logger.warning(
+                f'{self.out_dir} holds {earlier} checkpoints of an earlier run, and this run starts anew: files of '
+                'the same name will be replaced, all others stay. Pass --resume (resume=True) to go on with that '
+                'run, or choose another work_dir.')
 
     def _retention(self) -> Any:
         periodic = KeepRoles('periodic') if self.max_keep_ckpts < 0 else KeepLast(self.max_keep_ckpts)
@@ -327,3 +333,16 @@ class CheckpointHook(_CheckpointHook):
             self.store = None
         self._capture = None
         self._is_training = False
+
+
+def _checked_store_cfg(store: dict | None) -> dict:
+    known = ('async_save', 'on_busy', 'max_failures')
+    cfg = dict(store or {})
+    for name in cfg:
+        if name not in known:
+            raise ValueError(f'CheckpointHook(store=dict(...)) has no argument {name!r}. {near_matches(name, known)}')
+    if cfg.get('async_save'):
+        cfg['stage'] = Snapshot()
+    # Checks the values now, not when training starts.
+    CheckpointStore('.', **cfg)
+    return cfg

@@ -55,7 +55,7 @@ def _choose(runner: Any, directory: Path) -> tuple[bool, str | None]:
     asked = runner._load_from
     if asked is not None and ('://' in asked or _can_resume(asked)):
         return True, asked
-    view = CheckpointStore.read(directory)
+    view = CheckpointStore.read(directory, runner.logger)
     newest = view.latest_valid()
     if newest is not None:
         if asked is not None:

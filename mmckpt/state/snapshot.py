@@ -12,7 +12,15 @@ from typing import Any, Callable
 import torch
 
 from mmckpt.errors import SaveError
-from mmckpt.store.tree import Component, components, copies_by_value, has_plain_storage, raw_bytes, view_like
+from mmckpt.store.tree import (
+    Component,
+    components,
+    copies_by_value,
+    has_plain_storage,
+    map_tree,
+    raw_bytes,
+    view_like,
+)
 
 Staged = Callable[[], Any]
 
@@ -67,22 +75,13 @@ class Snapshot:
 
         def complete() -> Any:
             wait()
-            return copy
+            return map_tree(copy, lambda tensor: tensor, _unpickled)
 
         return complete
 
 
-class Pickled:
-    """A value as it was when it was pickled; in a later pickle it is that value itself.
-
-    Args:
-        value (Any): The value.
-        path (str): Where it lies, for the message if it cannot be pickled.
-
-    Example:
-        >>> pickle.loads(pickle.dumps(Pickled({1, 2}, 'state')))
-        {1, 2}
-    """
+class _Pickled:
+    """A value as it was when it was pickled."""
 
     def __init__(self, value: Any, path: str) -> None:
         try:
@@ -92,8 +91,9 @@ class Pickled:
                 f'{path} of the checkpoint cannot be pickled ({type(error).__name__}: {error}). Keep it out '
                 'of the state, or put numbers, strings, lists, dicts and tensors in its place.') from error
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return pickle.loads(self._data).__reduce_ex__(protocol)
+    def value(self) -> Any:
+        """Return the value."""
+        return pickle.loads(self._data)
 
 
 class _Plan:
@@ -218,6 +218,10 @@ def _copy_from_cuda(targets: Sequence[torch.Tensor], sources: Sequence[torch.Ten
     return wait
 
 
+def _unpickled(value: Any) -> Any:
+    return value.value() if type(value) is _Pickled else value
+
+
 def _nothing() -> None:
     """There is nothing to wait for."""
 
@@ -256,4 +260,4 @@ def _rebuild(tree: Any, staged: Iterator[torch.Tensor], path: str) -> Any:
         return kind([_rebuild(value, staged, f'{path}[{i}]') for i, value in enumerate(tree)])
     if isinstance(tree, torch.Tensor):
         return next(staged)
-    return tree if kind in _SHARED else Pickled(tree, path)
+    return tree if kind in _SHARED else _Pickled(tree, path)

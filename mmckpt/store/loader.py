@@ -107,7 +107,7 @@ def _what_is_in(directory: Path, name: str = '') -> str:
 
 
 def _unpickling_error(path: Path, error: Exception, is_zip: bool) -> Exception:
-    found = re.search(r'(?:GLOBAL|[Gg]lobal)[: ]+`?([\w.]+)', str(error))
+    found = re.search(r'GLOBAL ([\w.]+)', str(error))
     if found is None or not is_zip:
         return CorruptCheckpointError(
             f'{path} cannot be read: {_first_line(error)}. It is truncated, was altered or is not a '

@@ -84,6 +84,15 @@ def test_five_values_in_a_row_count_where_one_would_be_noise():
     assert feed(SpikeDetector(), [*noise(60, 0.8), *high]) == [(65, 'loss_spike'), (66, 'loss_spike')]
 
 
+def test_a_calm_value_ends_a_run_of_high_ones():
+    interrupted = [30.0] * 4 + [1.0] + [30.0] * 4
+    assert feed(SpikeDetector(), [*noise(60, 0.8), *interrupted]) == []
+
+
+def test_a_term_that_was_zero_has_no_ratio_to_judge_by():
+    assert feed(SpikeDetector(factor=2.0), [0.0] * 20 + [0.4]) == []
+
+
 def test_a_loss_that_stays_high_is_said_once_and_becomes_the_baseline():
     found = feed(SpikeDetector(), [*noise(60, 0.1), *noise(300, 0.1, level=8.0)])
     assert [kind for _, kind in found] == ['loss_spike'] * 49 + ['loss_level']

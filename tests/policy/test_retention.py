@@ -64,7 +64,8 @@ def test_all_files_of_a_step_stand_or_fall_together(rule, kept):
 @pytest.mark.parametrize('rule', ['greater', 'less'])
 @pytest.mark.parametrize('worthless', [{'AP': math.nan}, {}])
 def test_a_score_that_is_no_number_comes_last(rule, worthless):
-    records = [record('nan', 1, AP, **worthless), record('zero', 2, AP, AP=0.0), record('inf', 3, AP, AP=math.inf)]
+    records = [record('nan', 1, AP, **worthless), record('zero', 2, AP, AP=0.0),
+               record('inf', 3, AP, AP=math.inf)]
     assert KeepBest('best:AP', 2, rule)(records) == {'zero', 'inf'}
 
 
@@ -87,9 +88,10 @@ def test_what_is_dropped(records, policy, protected, dropped):
     assert [r.name for r in to_drop(records, policy, protected)] == dropped
 
 
-@pytest.mark.parametrize('make', [lambda: KeepLast(0), lambda: KeepLast(True), lambda: KeepLast(2.0),
-                                  lambda: KeepBest('best:AP', 0, 'greater'), lambda: KeepBest('best:AP', -2, 'less'),
-                                  lambda: KeepEvery(0, by_epoch=True)])
+@pytest.mark.parametrize('make', [
+    lambda: KeepLast(0), lambda: KeepLast(True), lambda: KeepLast(2.0),
+    lambda: KeepBest('best:AP', 0, 'greater'), lambda: KeepBest('best:AP', -2, 'less'), lambda: KeepEvery(0, by_epoch=True),
+])
 def test_a_count_below_one_is_refused(make):
     with pytest.raises(ValueError, match='at least 1.*the newest checkpoint is always kept'):
         make()
@@ -101,7 +103,8 @@ def test_an_unknown_rule_is_refused():
 
 
 @pytest.mark.parametrize('policy, most', [
-    (KeepLast(3), 3), (KeepAll(), None), (KeepBest('best:AP', 2, 'less'), 2), (KeepBest('best:AP', -1, 'less'), None),
+    (KeepLast(3), 3), (KeepAll(), None), (KeepBest('best:AP', 2, 'less'), 2),
+    (KeepBest('best:AP', -1, 'less'), None),
     (KeepEvery(5, by_epoch=True), None), (KeepRoles('x'), None), (KeepNone('x'), 1),
     (AnyOf(KeepLast(3), KeepBest('best:AP', 2, 'less')), 5), (AnyOf(KeepLast(3), KeepAll()), None),
 ])

@@ -13,8 +13,8 @@ from mmckpt.store import CheckpointStore
 
 def make_state(step: int) -> dict:
     """A checkpoint with MMEngine's keys, different for every step."""
-    return {'meta': {'epoch': step, 'iter': 10 * step}, 'state_dict': {'weight': torch.full((1000,), float(step))},
-            'mmckpt': {'version': 1, 'val_pending': False}}
+    return {'meta': {'epoch': step, 'iter': 10 * step}, 'mmckpt': {'version': 1, 'val_pending': False},
+            'state_dict': {'weight': torch.full((1000,), float(step))}}
 
 
 @pytest.fixture
@@ -44,7 +44,8 @@ def save():
 
     def save_one(store, step, **kwargs):
         kwargs.setdefault('roles', ('periodic',))
-        return store.write(f'epoch_{step}.pth', make_state(step), progress=Progress(step, 10 * step), **kwargs)
+        progress = Progress(step, 10 * step)
+        return store.write(f'epoch_{step}.pth', make_state(step), progress=progress, **kwargs)
 
     return save_one
 
