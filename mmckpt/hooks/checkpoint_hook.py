@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os.path as osp
+import time
 from collections import deque
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import FileClient, LocalBackend, get_file_backend
@@ -13,10 +14,12 @@ from mmengine.hooks import CheckpointHook as _CheckpointHook
 from mmckpt.errors import near_matches
 from mmckpt.hooks.best_metrics import BestMetrics
 from mmckpt.hooks.capture import StateCapture
+from mmckpt.hooks.checkpoint_arguments import auto_schedule, check_arguments, checked_store_cfg
 from mmckpt.hooks.envelope import envelope
 from mmckpt.hooks.rank_state import RankState
 from mmckpt.hooks.resume import LoadedCheckpoint, check_model, choose_resume_file, resume_banner
 from mmckpt.hooks.runner_adapter import (
+    bound_history,
     broadcast_object,
     is_training,
     on_train_exit,
@@ -30,8 +33,10 @@ from mmckpt.policy.retention import AnyOf, KeepBest, KeepEvery, KeepLast, KeepNo
 from mmckpt.policy.selection import DEFAULT_GREATER, DEFAULT_LESS, infer_rule
 from mmckpt.progress import Progress
 from mmckpt.registry import HOOKS
-from mmckpt.state.snapshot import Snapshot
 from mmckpt.store import CheckpointStore
+
+# Iterations between two looks at the length of the hub's histories.
+BOUND_HISTORY_EVERY = 100
 
 
 @HOOKS.register_module()
@@ -58,6 +63,16 @@ class CheckpointHook(_CheckpointHook):
 
     Args:
         *args: Positional arguments of MMEngine's ``CheckpointHook``.
+        interval (int or 'auto'): As in MMEngine. 'auto' measures what a save
+            costs and how long an iteration takes, and saves as often as
+            ``max_overhead`` (or ``mtbf``) says. Defaults to -1, never.
+        max_overhead (float): With ``interval='auto'``, the largest share of
+            the time that saving may take. Defaults to 0.01.
+        mtbf (str or float, optional): With ``interval='auto'``, the mean time
+            between failures, such as ``'24h'`` or seconds; Young's interval is
+            taken instead of a bound on the overhead. Defaults to None.
+        history (int): Values of each logged scalar that are kept in memory and
+            in checkpoints; stock keeps a million. Defaults to 1000.
         keep_every (int): Keep every Nth periodic checkpoint for ever, on top
             of ``max_keep_ckpts``; counts epochs or iterations as ``interval``
             does. Defaults to -1, none.
@@ -77,20 +92,14 @@ class CheckpointHook(_CheckpointHook):
     _default_greater_keys = list(DEFAULT_GREATER)
     _default_less_keys = list(DEFAULT_LESS)
 
-    def __init__(self, *args: Any, keep_every: int = -1, store: Optional[dict] = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, max_overhead: float = 0.01, mtbf: Union[str, float, None] = None,
+                 history: int = 1000, keep_every: int = -1, store: Optional[dict] = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.args:
-            known = [*_CheckpointHook.__init__.__code__.co_varnames[1:_CheckpointHook.__init__.__code__.co_argcount],
-                     'keep_every', 'store']
-            name = next(iter(self.args))
-            raise ValueError(f'CheckpointHook has no argument {name!r}. {near_matches(name, known)}')
-        if self.max_keep_ckpts == 0 or self.max_keep_ckpts < -1:
-            raise ValueError(f'max_keep_ckpts must be -1 (keep all) or at least 1, but got {self.max_keep_ckpts}: '
-                             'the newest checkpoint is always kept.')
-        if keep_every == 0 or keep_every < -1:
-            raise ValueError(f'keep_every must be -1 (none) or at least 1, but got {keep_every}.')
+        check_arguments(self, keep_every, history)
+        self._auto = auto_schedule(self.interval, max_overhead, mtbf)
+        self.history = history
         self.keep_every = keep_every
-        self.store_cfg = _checked_store_cfg(store)
+        self.store_cfg = checked_store_cfg(store)
         self.store: CheckpointStore | None = None
         self._asked_out_dir = self.out_dir
         self._is_training = False
@@ -146,6 +155,34 @@ class CheckpointHook(_CheckpointHook):
                 self._step = (progress_between(runner), [osp.basename(loaded.path)], self._delta(runner))
                 runner.register_hook(PendingValidationHook())
 
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
+                         outputs: Optional[dict] = None) -> None:
+        """Save if a save by iterations is due."""
+        if self._auto is not None:
+            self._auto.after_iter()
+        if batch_idx % BOUND_HISTORY_EVERY == 0:
+            bound_history(runner.message_hub, self.history)
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+
+    def every_n_epochs(self, runner: Any, n: int, start: int = 0) -> bool:
+        """Whether a save by epochs is due."""
+        if self._auto is None:
+            return super().every_n_epochs(runner, n, start)
+        progress = progress_after_epoch(runner)
+        return progress.epoch > start and self._auto.due(progress)
+
+    def every_n_train_iters(self, runner: Any, n: int, start: int = 0) -> bool:
+        """Whether a save by iterations is due."""
+        if self._auto is None:
+            return super().every_n_train_iters(runner, n, start)
+        progress = progress_after_iter(runner)
+        return progress.iter > start and self._auto.due(progress)
+
+    def before_val(self, runner: Any) -> None:
+        """Leave the validation out of the time of an iteration."""
+        if self._auto is not None:
+            self._auto.interrupted()
+
     def after_val_epoch(self, runner: Any, metrics: dict) -> None:
         """Save the best checkpoint, if this validation made one."""
         self._metrics = self._best.scalars(metrics)
@@ -165,7 +202,7 @@ class CheckpointHook(_CheckpointHook):
 
     def after_train(self, runner: Any) -> None:
         """Make sure that the last state is on disk, then publish as MMEngine does."""
-        if self._capture is not None and self.save_last and self.interval > 0:
+        if self._capture is not None and self.save_last and (self._auto or self.interval > 0):
             self._save_unsaved_end(runner)
         if self.store is not None:
             self.store.wait()
@@ -252,12 +289,19 @@ class CheckpointHook(_CheckpointHook):
     def _write(self, runner: Any, name: str, progress: Progress, *, roles: tuple[str, ...],
                scores: dict[str, float] | None = None, val_pending: bool = False,
                point_last: bool = True) -> None:
+        started = time.perf_counter()
         # A collective, so on every rank: before_save_checkpoint is called on rank 0 only.
         runner.call_hook('gather_checkpoint_state')
         self._step = (progress, [name], self._delta(runner))
-        if self.store is None:
-            return
-        assert self._capture is not None
+        if self.store is not None:
+            self._write_state(name, progress, roles, scores, val_pending, point_last)
+        if self._auto is not None:
+            written = self.store.last_write_seconds if self.store is not None else 0.0
+            self._auto.saved(runner, progress, time.perf_counter() - started, written)
+
+    def _write_state(self, name: str, progress: Progress, roles: tuple[str, ...], scores: dict[str, float] | None,
+                     val_pending: bool, point_last: bool) -> None:
+        assert self._capture is not None and self.store is not None
         state = self._capture(progress, val_pending)
         envelope(state)['ranks'] = self._rank_state.state()
         saved = self.store.write(name, state, progress=progress, roles=roles, scores=scores,
@@ -333,16 +377,3 @@ class CheckpointHook(_CheckpointHook):
             self.store = None
         self._capture = None
         self._is_training = False
-
-
-def _checked_store_cfg(store: dict | None) -> dict:
-    known = ('async_save', 'on_busy', 'max_failures')
-    cfg = dict(store or {})
-    for name in cfg:
-        if name not in known:
-            raise ValueError(f'CheckpointHook(store=dict(...)) has no argument {name!r}. {near_matches(name, known)}')
-    if cfg.get('async_save'):
-        cfg['stage'] = Snapshot()
-    # Checks the values now, not when training starts.
-    CheckpointStore('.', **cfg)
-    return cfg

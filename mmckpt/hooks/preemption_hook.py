@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import threading
 import time
@@ -13,6 +12,7 @@ from typing import Any, Callable, Optional
 from mmengine.hooks import Hook
 
 from mmckpt.hooks.runner_adapter import SharedFlag, is_training, on_train_exit, progress_after_iter
+from mmckpt.policy.duration import parse_duration
 from mmckpt.registry import HOOKS
 
 # EX_TEMPFAIL of sysexits.h: "try again later", which is what a scheduler should do.
@@ -37,7 +37,7 @@ class PreemptionHook(Hook):
         signals (Sequence[str]): Names of the signals to listen to. Defaults to
             ``('SIGTERM', 'SIGUSR1', 'SIGINT')``.
         time_limit (str or float, optional): Longest run time of this process,
-            as ``'[D-]HH:MM:SS'`` or in seconds; leave room for the last
+            as ``'[D-]HH:MM:SS'``, ``'24h'`` or seconds; leave room for the last
             iteration and a save. Defaults to None, no limit.
 
     Raises:
@@ -105,29 +105,6 @@ class PreemptionHook(Hook):
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
-
-
-def parse_duration(text: Any) -> float:
-    """Return seconds of ``'[D-]HH:MM:SS'``, ``'MM:SS'``, or of a number.
-
-    Raises:
-        ValueError: If it is none of these, or not above 0.
-
-    Example:
-        >>> parse_duration('1-02:00:30'), parse_duration('05:00'), parse_duration(90)
-        (93630.0, 300.0, 90.0)
-    """
-    match = re.fullmatch(r'(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)', str(text).strip())
-    if match is not None:
-        days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
-        duration = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-    elif isinstance(text, (int, float)):
-        duration = float(text)
-    else:
-        raise ValueError(f"Expected a duration such as '23:30:00', '1-12:00:00' or seconds, but got {text!r}.")
-    if duration <= 0:
-        raise ValueError(f'A duration must be above 0, but got {text!r}.')
-    return duration
 
 
 def _ignore_signals(signals: list[int], inner: Optional[Callable[[int], None]], worker_id: int) -> None:

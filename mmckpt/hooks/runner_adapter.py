@@ -190,3 +190,21 @@ class SharedFlag:
             return False
         before[0].wait()
         return bool(before[1].item())
+
+
+def bound_history(message_hub: Any, length: int) -> None:
+    """Keep the last values of each scalar of the hub only.
+
+    Stock keeps up to a million: each update then copies them all, and all of
+    them travel in every checkpoint. Printed means over longer windows and
+    ``global`` statistics cover the kept values.
+
+    Args:
+        message_hub (MessageHub): The hub.
+        length (int): How many values to keep.
+    """
+    for buffer in message_hub.log_scalars.values():
+        buffer.max_length = length
+        if len(buffer._log_history) > length:
+            buffer._log_history = buffer._log_history[-length:].copy()
+            buffer._count_history = buffer._count_history[-length:].copy()

@@ -43,6 +43,7 @@ class Committer:
         self.logger = logger
         self.bytes_written = 0
         self.bytes_freed = 0
+        self.last_write_seconds = 0.0
         self.failures = 0
 
     def write(self, state: Any, draft: Record, point_last: bool) -> bool:
@@ -56,7 +57,7 @@ class Committer:
         Raises:
             SaveError: If it is one failure too many in a row.
         """
-        expected = estimate_bytes(state)
+        expected, started = estimate_bytes(state), time.perf_counter()
         try:
             self._make_room(draft, expected)
             record = self._write_file(state, draft, expected)
@@ -65,6 +66,7 @@ class Committer:
             return False
         self.failures = 0
         self.bytes_written += record.size
+        self.last_write_seconds = time.perf_counter() - started
         self._finish(record, point_last)
         return True
 

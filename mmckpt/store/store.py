@@ -111,6 +111,11 @@ class CheckpointStore(StoreView):
         """Bytes that retention has given back to the disk so far."""
         return self._committer.bytes_freed
 
+    @property
+    def last_write_seconds(self) -> float:
+        """How long the last file took until it was durable, in seconds."""
+        return self._committer.last_write_seconds
+
     # Begin and end -----------------------------------------------------------
 
     def open(self, *, resumed_from: PathLike | None = None) -> None:

@@ -90,7 +90,8 @@ def test_what_is_dropped(records, policy, protected, dropped):
 
 @pytest.mark.parametrize('make', [
     lambda: KeepLast(0), lambda: KeepLast(True), lambda: KeepLast(2.0),
-    lambda: KeepBest('best:AP', 0, 'greater'), lambda: KeepBest('best:AP', -2, 'less'), lambda: KeepEvery(0, by_epoch=True),
+    lambda: KeepBest('best:AP', 0, 'greater'), lambda: KeepBest('best:AP', -2, 'less'),
+    lambda: KeepEvery(0, by_epoch=True),
 ])
 def test_a_count_below_one_is_refused(make):
     with pytest.raises(ValueError, match='at least 1.*the newest checkpoint is always kept'):

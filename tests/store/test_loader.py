@@ -38,7 +38,8 @@ def test_a_checkpoint_is_read(path, state, mmap):
 
 
 def test_an_old_style_file_is_read_also_when_it_cannot_be_mapped(tmp_path):
-    torch.save({'state_dict': {'w': torch.ones(3)}}, tmp_path / 'old.pth', _use_new_zipfile_serialization=False)
+    state = {'state_dict': {'w': torch.ones(3)}}
+    torch.save(state, tmp_path / 'old.pth', _use_new_zipfile_serialization=False)
     assert load_checkpoint(tmp_path / 'old.pth', mmap=True)['state_dict']['w'].sum() == 3
 
 

@@ -77,7 +77,8 @@ def test_files_of_stock_mmengine_are_foreign_and_other_files_are_not_taken(tmp_p
     (tmp_path / 'epoch_9.pt').write_text('another suffix')
     (tmp_path / 'link.pth').symlink_to(tmp_path / 'epoch_3.pth')
     view = CheckpointStore.read(tmp_path)
-    assert [(r.name, r.epoch, r.iter, r.roles) for r in view.records()] == [('epoch_3.pth', 3, 7, ('foreign',))]
+    found = [(r.name, r.epoch, r.iter, r.roles) for r in view.records()]
+    assert found == [('epoch_3.pth', 3, 7, ('foreign',))]
     assert view.latest_valid().name == 'epoch_3.pth'
 
 

@@ -256,7 +256,7 @@ def test_what_cannot_be_pickled_is_named_at_once_and_leaves_nothing(open_store, 
     store = open_store()
     save(store, 1)
     broken = {**state(2), 'hooks': [{'callback': lambda: None}]}
-    with pytest.raises(SaveError, match=re.escape("state['hooks'][0]['callback'] of the checkpoint cannot be")):
+    with pytest.raises(SaveError, match=re.escape("state['hooks'][0]['callback'] of the checkpoint")):
         store.write('epoch_2.pth', broken, progress=Progress(2, 20), roles=('periodic',))
     assert names(store) == files(store) == ['epoch_1.pth']
     assert not list(store.directory.glob('.*.tmp'))

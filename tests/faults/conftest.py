@@ -1,0 +1,185 @@
+"""Disks that fail, and the scenario that is played on them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmckpt.policy.retention import AnyOf, KeepBest, KeepLast
+from mmckpt.progress import Progress
+from mmckpt.store import CheckpointStore
+from mmckpt.store.backend import LocalBackend
+
+RETENTION = AnyOf(KeepLast(2), KeepBest('best:AP', 1, 'greater'))
+
+
+class Crash(BaseException):
+    """The process dies here; nothing behind it may run."""
+
+
+class StepBackend(LocalBackend):
+    """Counts every operation and fails at the chosen ones.
+
+    Args:
+        fails (callable): Takes the number of a step, from 0; returns the error to raise, or None.
+    """
+
+    def __init__(self, fails=lambda step: None):
+        self.fails = fails
+        self.steps = 0
+
+    def step(self):
+        step, self.steps = self.steps, self.steps + 1
+        error = self.fails(step)
+        if error is not None:
+            raise error
+
+    def create(self, path):
+        self.step()
+        return StepSink(self, super().create(path))
+
+    def replace(self, source, target):
+        self.step()
+        super().replace(source, target)
+
+    def sync_directory(self, directory):
+        self.step()
+        super().sync_directory(directory)
+
+    def link(self, source, target):
+        self.step()
+        return super().link(source, target)
+
+    def remove(self, path):
+        self.step()
+        super().remove(path)
+
+    def free_bytes(self, directory):
+        self.step()
+        return super().free_bytes(directory)
+
+
+class StepSink:
+    def __init__(self, backend, sink):
+        self.backend, self.sink = backend, sink
+
+    def write(self, data):
+        self.backend.step()
+        self.sink.write(data)
+
+    def finish(self):
+        self.backend.step()
+        self.sink.finish()
+
+    def abort(self):
+        self.sink.abort()
+
+
+class PowerCutBackend(StepBackend):
+    """Forgets names that were not synced when the power goes.
+
+    Every change of a name since the last sync of its directory is on a list;
+    :meth:`cut` undoes the newest of them, as many as it is told.
+    """
+
+    def __init__(self, fails, attic):
+        super().__init__(fails)
+        self.attic = Path(attic)
+        self.attic.mkdir()
+        self.undo = []
+
+    def keep(self, path):
+        kept = self.attic / str(len(list(self.attic.iterdir())))
+        if path.exists():
+            shutil.copy2(path, kept)
+        return kept
+
+    def replace(self, source, target):
+        before, after = self.keep(target), self.keep(source)
+        super().replace(source, target)
+        self.undo.append([(before, target), (after, source)])
+
+    def link(self, source, target):
+        made = super().link(source, target)
+        self.undo.append([(self.attic / 'nothing', target)])
+        return made
+
+    def remove(self, path):
+        before = self.keep(path)
+        super().remove(path)
+        self.undo.append([(before, path)])
+
+    def sync_directory(self, directory):
+        super().sync_directory(directory)
+        self.undo.clear()
+
+    def cut(self, forgotten):
+        for changes in list(reversed(self.undo))[:forgotten]:
+            for content, path in changes:
+                path.unlink(missing_ok=True)
+                if content.exists():
+                    shutil.copy2(content, path)
+
+
+def fault_state(step):
+    weights = {'w': torch.full((500,), float(step))}
+    return {'meta': {'epoch': step, 'iter': step}, 'state_dict': weights, 'mmckpt': {}}
+
+
+class Scenario:
+    """Six saves, each with all that can follow one; remembers what was promised.
+
+    Args:
+        directory (Path): Where to.
+        backend (StorageBackend): On which disk.
+    """
+
+    def __init__(self, directory, backend, **kwargs):
+        self.store = CheckpointStore(directory, retention=RETENTION, backend=backend,
+                                     pointer=directory / 'last_checkpoint', **kwargs)
+        self.promised = None
+        self.best_promised = False
+
+    def play(self, resumed_from=None, steps=range(1, 7)):
+        store = self.store
+        store.open(resumed_from=resumed_from)
+        for step in steps:
+            # Step 4 takes a name that is in use.
+            name = f'epoch_{2 if step == 4 else step}.pth'
+            if store.write(name, fault_state(step), progress=Progress(step, step), roles=('periodic',),
+                           val_pending=True):
+                self.promised = step
+            if step % 2:
+                best = f'best_AP_epoch_{step}.pth'
+                store.link(name, best, roles=('best:AP',), scores={'AP': step / 10})
+                self.best_promised = self.best_promised or store.find(best) is not None
+            store.amend([name], metrics={'AP': step / 10}, post_validation={'step': step}, val_pending=False)
+        store.close('finished')
+
+    def die(self):
+        """Let the lock go, as the death of the process would."""
+        self.store._lock.release()
+        self.store._attempt = None
+
+
+@pytest.fixture
+def check():
+    """What must hold whatever happened: all that is listed is sound, and the promised is there."""
+
+    def check_one(directory, promised, best_promised=False):
+        view = CheckpointStore.read(directory, logging.getLogger('mmckpt'))
+        faults = {record.name: view.verify(record) for record in view.records()}
+        assert not any(faults.values()), faults
+        for record in view.records():
+            assert record.epoch == torch.load(directory / record.name, weights_only=True)['meta']['epoch']
+        if promised is not None:
+            assert view.latest_valid().epoch >= promised
+        if best_promised:
+            assert view.best('AP') is not None
+        return view
+
+    return check_one
