@@ -9,15 +9,23 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmckpt import __version__
-from mmckpt.cli import quick_check, test, train
+from mmckpt.cli import ls, prune, quick_check, rebuild, test, train, verify
 from mmckpt.errors import MMCkptError
 
 # A command is a module with HELP, EXAMPLES, add_arguments(parser) and run(args) -> exit status.
-COMMANDS: dict[str, Any] = {'train': train, 'test': test, 'quick-check': quick_check}
+COMMANDS: dict[str, Any] = {
+    'train': train,
+    'test': test,
+    'quick-check': quick_check,
+    'ls': ls,
+    'verify': verify,
+    'rebuild': rebuild,
+    'prune': prune,
+}
 
 EXIT_STATUS = """exit status:
   0    finished
-  1    failed with a traceback (quick-check: a problem was found)
+  1    failed with a traceback (quick-check, verify: a problem was found; prune: a file is left)
   2    the arguments, the config or a checkpoint cannot be used; the message says why
   130  stopped by Ctrl-C
   143  stopped by SIGTERM"""

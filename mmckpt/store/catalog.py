@@ -14,9 +14,9 @@ from mmckpt.store.backend import (
     write_temporary,
 )
 from mmckpt.store.index import INDEX_NAME, BrokenIndexError, Index, Leftover, dump_index, read_index
+from mmckpt.store.intent import note_intent, settle_intent
 from mmckpt.store.rebuild import PATTERN, rebuild_index
 from mmckpt.store.record import Record
-from mmckpt.store.view import settle_replacements
 
 
 class Catalog:
@@ -52,8 +52,7 @@ class Catalog:
             index = None
         if index is None:
             index = rebuild_index(self.directory, self.logger)
-        index = replace(settle_replacements(self.directory, index), replacing=())
-        self.index = self._without_missing(index)
+        self.index = self._without_missing(settle_intent(self.directory, index))
         self.remove_leftovers()
         self._name_strangers()
 
@@ -70,26 +69,24 @@ class Catalog:
     def publish(self, temporary: Path, record: Record) -> None:
         """Give a durable temporary file its name and commit its record.
 
-        A name that is in the index already changes hands by way of a noted
-        intent, so that a crash between rename and commit leaves one that is right.
+        The record is noted first, so that a crash between rename and commit
+        loses nothing and never leaves the record of a file that was replaced.
         """
-        before, target = self.index, self.directory / record.name
-        replacing = record.name in before.records
+        target = self.directory / record.name
+        replaces = record.name in self.index.records
         try:
-            if replacing:
-                self.commit(replace(before, replacing=(record,)))
+            note_intent(self.backend, self.directory, record, replaces)
             rename(self.backend, temporary, target)
         except BaseException:
             self.backend.remove(temporary)
-            self.index = before
             raise
-        index = before.with_records([record])
+        index = self.index.with_records([record])
         try:
             self.backend.sync_directory(self.directory)
             self.commit(index)
         except BaseException:
-            if replacing:
-                # The old bytes are gone, and the intent on disk already says which record is right.
+            if replaces:
+                # The old bytes are gone, and the note on disk already says which record is right.
                 self.index = index
             elif record.name not in self.index.records:
                 self.backend.remove(target)

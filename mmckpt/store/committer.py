@@ -148,7 +148,7 @@ class Committer:
         if not records:
             return []
         directory = self.catalog.directory
-        freed = _bytes_on_disk([directory / record.name for record in records])
+        freed = bytes_on_disk([directory / record.name for record in records])
         self.catalog.drop(records)
         self.bytes_freed += freed
         self.logger.info('Dropped %s: %s freed, %s in this run so far.', ', '.join(r.name for r in records),
@@ -211,7 +211,7 @@ def _same_file(first: Path, second: Path) -> bool:
     return second.exists() and os.path.samefile(first, second)
 
 
-def _bytes_on_disk(paths: list[Path]) -> int:
+def bytes_on_disk(paths: list[Path]) -> int:
     """Return what the disk gains when all of these names go; a file with another name stays."""
     sizes: dict[int, int] = {}
     names_left: dict[int, int] = {}

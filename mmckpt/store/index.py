@@ -60,15 +60,12 @@ class Index:
     Args:
         records (dict[str, Record]): Committed files by name.
         attempts (tuple[Attempt, ...]): History, oldest first.
-        replacing (tuple[Record, ...]): Records whose file is about to take the
-            name of an older one: after a crash the bytes decide which of the two counts.
         leftovers (tuple[Leftover, ...]): Dropped files still to be removed.
         last_seq (int): Highest sequence number given so far.
     """
 
     records: dict[str, Record] = field(default_factory=dict)
     attempts: tuple[Attempt, ...] = ()
-    replacing: tuple[Record, ...] = ()
     leftovers: tuple[Leftover, ...] = ()
     last_seq: int = 0
 
@@ -78,7 +75,6 @@ class Index:
         return replace(
             self, records={**self.records, **added},
             leftovers=tuple(item for item in self.leftovers if item.name not in added),
-            replacing=tuple(record for record in self.replacing if record.name not in added),
             last_seq=max([self.last_seq, *(record.seq for record in added.values())]))
 
     def without(self, names: Iterable[str], leftovers: Iterable[Leftover] = ()) -> Index:
@@ -112,7 +108,6 @@ def dump_index(index: Index) -> str:
         'version': VERSION,
         'last_seq': index.last_seq,
         'records': [record.to_json() for record in sorted(index.records.values(), key=lambda r: r.seq)],
-        'replacing': [record.to_json() for record in index.replacing],
         'leftovers': [asdict(item) for item in index.leftovers],
         'attempts': [asdict(attempt) for attempt in index.attempts],
     }
@@ -169,7 +164,6 @@ def _from_content(content: dict[str, Any]) -> Index:
     return Index(
         records={record.name: record for record in records},
         attempts=tuple(Attempt(**item) for item in content['attempts']),
-        replacing=tuple(Record.from_json(item) for item in content['replacing']),
         leftovers=tuple(Leftover(**item) for item in content['leftovers']),
         last_seq=content['last_seq'])
 

@@ -9,6 +9,7 @@ from typing import Callable, Union
 
 from mmckpt.store.backend import file_digest
 from mmckpt.store.index import BrokenIndexError, Index, read_index
+from mmckpt.store.intent import settle_intent
 from mmckpt.store.loader import archive_fault
 from mmckpt.store.rebuild import rebuild_index
 from mmckpt.store.record import Record, newest_first
@@ -65,6 +66,23 @@ class StoreView:
         role = f'best:{metric}'
         return next((record for record in newest_first(self.records()) if role in record.roles), None)
 
+    def check_size(self, record: Record) -> str | None:
+        """Check that a file is there with all its bytes, without reading them.
+
+        Args:
+            record (Record): The record.
+
+        Returns:
+            str, optional: The reason why the file is bad, or None if it has the right size.
+        """
+        try:
+            size = (self.directory / record.name).stat().st_size
+        except FileNotFoundError:
+            return 'the file is missing'
+        except OSError as error:
+            return f'it cannot be read ({error})'
+        return None if size == record.size else f'it has {size} bytes, but {record.size} were written'
+
     def verify(self, record: Record, on_bytes: Callable[[int], None] = lambda size: None) -> str | None:
         """Check size and bytes of a file against its record.
 
@@ -75,11 +93,11 @@ class StoreView:
         Returns:
             str, optional: The reason why the file is bad, or None if it is sound.
         """
+        fault = self.check_size(record)
+        if fault is not None:
+            return fault
         path = self.directory / record.name
         try:
-            size = path.stat().st_size
-            if size != record.size:
-                return f'it has {size} bytes, but {record.size} were written'
             if not record.digest:
                 return archive_fault(path)
             digest = file_digest(path, on_bytes)
@@ -114,13 +132,4 @@ def read_view(directory: PathLike, logger: logging.Logger | None = None) -> Stor
         index = None
     if index is None:
         index = rebuild_index(path, logger, trust=True) if path.is_dir() else Index()
-    return StoreView(path, settle_replacements(path, index), logger)
-
-
-def settle_replacements(directory: Path, index: Index) -> Index:
-    """Decide by the bytes whether a file that was about to be replaced is the old or the new one."""
-    for record in index.replacing:
-        path = directory / record.name
-        if path.is_file() and path.stat().st_size == record.size and file_digest(path) == record.digest:
-            index = index.with_records([record])
-    return index
+    return StoreView(path, settle_intent(path, index), logger)

@@ -25,8 +25,7 @@ FULL = Record('epoch_3.pth', 7, 2, 3, epoch=3, iter=120, time=0.1 + 0.2, size=11
               roles=('periodic', 'best:coco/AP'), scores={'coco/AP': math.inf},
               metrics={'PCK': 0.0, 'AP': -math.inf}, val_pending=True,
               post_validation={'schedulers': [{'last_epoch': 3}], 'note': 'ä', 'none': None})
-INDEX = Index(records={FULL.name: FULL}, replacing=(FULL,), leftovers=(Leftover('old.pth', 3, 4),),
-              last_seq=9,
+INDEX = Index(records={FULL.name: FULL}, leftovers=(Leftover('old.pth', 3, 4),), last_seq=9,
               attempts=(Attempt(1, 1, 'host', 12, start=1.5, stop=None, why='killed'),))
 
 

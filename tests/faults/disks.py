@@ -6,7 +6,6 @@ import logging
 import shutil
 from pathlib import Path
 
-import pytest
 import torch
 
 from mmckpt.policy.retention import AnyOf, KeepBest, KeepLast
@@ -166,20 +165,15 @@ class Scenario:
         self.store._attempt = None
 
 
-@pytest.fixture
-def check():
-    """What must hold whatever happened: all that is listed is sound, and the promised is there."""
-
-    def check_one(directory, promised, best_promised=False):
-        view = CheckpointStore.read(directory, logging.getLogger('mmckpt'))
-        faults = {record.name: view.verify(record) for record in view.records()}
-        assert not any(faults.values()), faults
-        for record in view.records():
-            assert record.epoch == torch.load(directory / record.name, weights_only=True)['meta']['epoch']
-        if promised is not None:
-            assert view.latest_valid().epoch >= promised
-        if best_promised:
-            assert view.best('AP') is not None
-        return view
-
-    return check_one
+def check(directory, promised, best_promised=False):
+    """Whatever happened, all that is listed is sound and the promised is there."""
+    view = CheckpointStore.read(directory, logging.getLogger('mmckpt'))
+    faults = {record.name: view.verify(record) for record in view.records()}
+    assert not any(faults.values()), faults
+    for record in view.records():
+        assert record.epoch == torch.load(directory / record.name, weights_only=True)['meta']['epoch']
+    if promised is not None:
+        assert view.latest_valid().epoch >= promised
+    if best_promised:
+        assert view.best('AP') is not None
+    return view

@@ -1,0 +1,65 @@
+"""Real training processes without the seconds of a start: forked from one that has imported everything."""
+
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+
+import mmckpt.data
+import mmckpt.hooks
+import mmckpt.loops
+import mmckpt.optim_wrapper  # noqa: F401
+
+PROJECT = Path(__file__).parent / 'project'
+
+
+def train_forked(config, work_dir, *, resume=False, kill=None, load_from=None, **overrides):
+    """Train in a process of its own.
+
+    Args:
+        config (str): Name of a config of the test project.
+        work_dir (Path): Where the run lives.
+        resume (bool): As the Runner's.
+        kill (tuple, optional): Event and count at which the process ends by SIGKILL, or a third
+            entry that says how.
+        load_from (Path, optional): As the Runner's.
+        **overrides: Config entries; dots become nested keys, given with ``__``.
+
+    Returns:
+        int: Exit status; negative for a signal.
+    """
+    process = multiprocessing.get_context('fork').Process(
+        target=_train, args=(config, work_dir, resume, kill, load_from, overrides))
+    process.start()
+    process.join(200)
+    assert process.exitcode is not None, 'the training hangs'
+    return process.exitcode
+
+
+def log_of(work_dir):
+    """Return what all processes of a run printed."""
+    return (work_dir.parent / f'{work_dir.name}.out').read_text()
+
+
+def _train(config, work_dir, resume, kill, load_from, overrides):
+    out = os.open(work_dir.parent / f'{work_dir.name}.out', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(out, 1), os.dup2(out, 2)
+    sys.stdout = sys.stderr = os.fdopen(1, 'w', buffering=1)
+    for kind in (MMLogger, MessageHub, DefaultScope, Visualizer):
+        kind._instance_dict.clear()
+    torch.set_num_threads(1)
+    sys.path.insert(0, str(PROJECT))
+    cfg = Config.fromfile(PROJECT / config)
+    cfg.work_dir, cfg.resume, cfg.load_from = str(work_dir), resume, load_from and str(load_from)
+    cfg.merge_from_dict({key.replace('__', '.'): value for key, value in overrides.items()})
+    if kill is not None:
+        event, nth, *how = kill
+        cfg.custom_hooks.append(dict(type='KillHook', event=event, nth=nth, how=how[0] if how else 'kill'))
+    Runner.from_cfg(cfg).train()
