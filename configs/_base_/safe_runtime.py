@@ -11,6 +11,7 @@ default_hooks = dict(
 
 custom_hooks = [
     dict(type='mmckpt.RNGStateHook'),
+    dict(type='mmckpt.PreemptionHook'),
     dict(type='mmckpt.ValLossHook'),
     dict(type='mmckpt.TrainingMonitorHook'),
     dict(type='mmckpt.DetailedLossLogHook', interval=50),

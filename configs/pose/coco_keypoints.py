@@ -50,14 +50,16 @@ train_dataloader = dict(
     batch_size=32,
     num_workers=2,
     persistent_workers=False,
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    sampler=dict(type='ResumableSampler', shuffle=True),
     dataset=dict(
-        type='CocoKeypointDataset',
-        data_root=data_root,
-        ann_file=train_ann_file,
-        data_prefix=dict(img=train_img_prefix),
-        metainfo=metainfo,
-        pipeline=train_pipeline))
+        type='DeterministicDataset',
+        dataset=dict(
+            type='CocoKeypointDataset',
+            data_root=data_root,
+            ann_file=train_ann_file,
+            data_prefix=dict(img=train_img_prefix),
+            metainfo=metainfo,
+            pipeline=train_pipeline)))
 val_dataloader = dict(
     batch_size=64,
     num_workers=2,

@@ -34,6 +34,7 @@ default_hooks = dict(
 
 custom_hooks = [
     dict(type='mmckpt.RNGStateHook'),
+    dict(type='mmckpt.PreemptionHook'),
     dict(type='mmckpt.EarlyStoppingHook', monitor='PCK', rule='greater', patience=10, min_delta=0.001),
     dict(type='mmckpt.ValLossHook'),
     dict(type='mmckpt.TrainingMonitorHook'),

@@ -14,9 +14,9 @@ from mmckpt.errors import CheckpointNotFoundError, MMCkptError, UsageError
 from mmckpt.store.index import INDEX_NAME, BrokenIndexError, Index, read_index
 from mmckpt.store.intent import settle_intent
 from mmckpt.store.lock import DirectoryLock
-from mmckpt.store.rebuild import PATTERN
+from mmckpt.store.rebuild import PATTERN, rebuild_index
 from mmckpt.store.record import Record, newest_first
-from mmckpt.store.view import StoreView, read_view
+from mmckpt.store.view import StoreView
 
 # Why files are rejected is told by the commands, in their own form.
 _QUIET = logging.Logger('mmckpt.cli', logging.CRITICAL)
@@ -64,7 +64,8 @@ def read_directory(path: str | Path) -> Directory:
     if index is None and not fault and not files:
         raise CheckpointNotFoundError(
             f'{path} holds no checkpoints: there are neither {PATTERN} files nor an {INDEX_NAME}.')
-    view = read_view(directory, _QUIET) if index is None else view_of(directory, index)
+    view = (view_of(directory, index) if index is not None
+            else StoreView(directory, rebuild_index(directory, _QUIET, trust=True), _QUIET))
     state: Literal['sound', 'missing', 'broken'] = (
         'broken' if fault else 'missing' if index is None else 'sound')
     strangers = tuple(file for file in files if view.find(file.name) is None)

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import socket
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import psutil
 
 from mmckpt.cli.checkpoint_table import (
-    metrics_cell,
-    name_cell,
-    print_wide_table,
-    roles_cell,
+    Column,
+    print_checkpoint_table,
+    print_fitted_table,
     shown_bytes,
     shown_duration,
-    size_cell,
+    shown_roles,
 )
 from mmckpt.cli.console import say, warn
 from mmckpt.cli.directory import Directory, file_id, files_of, read_directory
 from mmckpt.cli.soundness import byte_faults, quick_faults
 from mmckpt.store.index import INDEX_NAME, Attempt
-from mmckpt.store.record import Record
 
 HELP = 'list the checkpoints of a work directory and how its trainings ended'
 EXAMPLES = """  %(prog)s work_dirs/run
@@ -44,11 +44,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the list; bad files are named in it and do not change the exit status."""
+    try:
+        _list(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader, such as head, has seen enough; Python would complain once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _list(args: argparse.Namespace) -> None:
     directory = read_directory(args.directory)
     faults = byte_faults(directory) if args.verify else quick_faults(directory)
     if args.json:
         print(json.dumps(as_json(directory, faults, args.verify), indent=2))
-        return 0
+        return
     _say_index(directory)
     print_checkpoints(directory, faults)
     print_strangers(directory, faults)
@@ -56,7 +66,6 @@ def run(args: argparse.Namespace) -> int:
         warn(f'{name} is bad: {fault}')
     _say_sum(directory, args.verify)
     _print_attempts(directory)
-    return 0
 
 
 def as_json(directory: Directory, faults: Mapping[str, str], verified: bool) -> dict[str, Any]:
@@ -109,27 +118,20 @@ def _say_index(directory: Directory) -> None:
 
 def print_checkpoints(directory: Directory, faults: Mapping[str, str]) -> None:
     """Print a table for each run of a directory, the newest run first."""
+    columns = [Column('epoch', lambda r: str(r.epoch)), Column('iter', lambda r: str(r.iter)),
+               Column('age', lambda r: shown_duration(time.time() - r.time)),
+               Column('size', lambda r: shown_bytes(r.size)),
+               Column('valid', lambda r: 'BAD' if r.name in faults else 'ok', per_name=True),
+               Column('kept as', shown_roles, per_name=True)]
     records = directory.view.records()
     runs = sorted({record.run for record in records}, reverse=True)
     for number in runs:
         of_run = [record for record in records if record.run == number]
         current = ' (current)' if number == directory.view.index.current_run else ''
         which = f', run {number}{current}' if len(runs) > 1 else ''
-        _print_run(f'Checkpoints in {directory.path}{which}, newest first', directory, of_run, faults)
-
-
-def _print_run(title: str, directory: Directory, records: Sequence[Record],
-               faults: Mapping[str, str]) -> None:
-    judged = {metric for record in records for metric in record.scores}
-    rows = []
-    for names in files_of(directory.path, records):
-        for record in names:
-            is_link = record is not names[0]
-            rows.append([
-                name_cell(record, is_link), str(record.epoch), str(record.iter),
-                shown_duration(time.time() - record.time), size_cell(record.size, is_link),
-                'BAD' if record.name in faults else 'ok', roles_cell(record), metrics_cell(record, judged)])
-    print_wide_table(title, ['name', 'epoch', 'iter', 'age', 'size', 'valid', 'kept as', 'metrics'], rows)
+        title = f'Checkpoints in {directory.path}{which}, newest first'
+        print_checkpoint_table(title, directory.path, of_run, columns)
+        print()
 
 
 def print_strangers(directory: Directory, faults: Mapping[str, str]) -> None:
@@ -145,16 +147,16 @@ def print_strangers(directory: Directory, faults: Mapping[str, str]) -> None:
     if rows:
         title = ('Other files in it, which no training resumes from by itself' if directory.index == 'sound'
                  else 'Other files in it, which hold no training state that can be read')
-        print_wide_table(title, ['name', 'age', 'size', 'valid'], rows)
+        print_fitted_table(title, ['name', 'age', 'size', 'valid'], rows)
+        print()
 
 
 def _say_sum(directory: Directory, verified: bool) -> None:
     names = len(directory.view.records())
     files = len(files_of(directory.path, directory.view.records()))
-    links = f' under {names} names (=: the file above)' if names > files else ''
-    checked = 'every byte checked' if verified else 'valid: sizes checked, --verify checks every byte'
-    word = 'file' if files == 1 else 'files'
-    say(f'{files} {word}{links}, {shown_bytes(_disk_use(directory))} on disk; {checked}')
+    links = f' under {names} names (= is one more name of the file above)' if names > files else ''
+    say(f"{files} {'file' if files == 1 else 'files'}{links}, {shown_bytes(_disk_use(directory))} on disk")
+    say('every byte was checked' if verified else 'only sizes were checked; --verify checks every byte')
 
 
 def _disk_use(directory: Directory) -> int:
@@ -181,4 +183,5 @@ def _print_attempts(directory: Directory) -> None:
     if rows:
         earlier = len(attempts) - len(rows)
         more = f' ({earlier} earlier ones: --json)' if earlier else ''
-        print_wide_table(f'Attempts{more}', ['no', 'run', 'start', 'lasted', 'process', 'ended'], rows)
+        print()
+        print_fitted_table(f'Attempts{more}', ['no', 'run', 'start', 'lasted', 'process', 'ended'], rows)

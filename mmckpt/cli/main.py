@@ -27,6 +27,7 @@ EXIT_STATUS = """exit status:
   0    finished
   1    failed with a traceback (quick-check, verify: a problem was found; prune: a file is left)
   2    the arguments, the config or a checkpoint cannot be used; the message says why
+  75   stopped in good order by PreemptionHook: run again with --resume
   130  stopped by Ctrl-C
   143  stopped by SIGTERM"""
 

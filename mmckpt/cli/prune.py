@@ -6,16 +6,9 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmckpt.cli.checkpoint_table import (
-    metrics_cell,
-    name_cell,
-    print_wide_table,
-    roles_cell,
-    shown_bytes,
-    size_cell,
-)
+from mmckpt.cli.checkpoint_table import Column, print_checkpoint_table, shown_bytes
 from mmckpt.cli.console import say, warn
-from mmckpt.cli.directory import files_of, locked, read_directory, view_of
+from mmckpt.cli.directory import locked, read_directory, view_of
 from mmckpt.cli.pruning import Plan, choose_rules, plan_run, witnesses
 from mmckpt.cli.soundness import faults_of
 from mmckpt.errors import CheckpointNotFoundError, CorruptCheckpointError, UsageError
@@ -77,8 +70,8 @@ def _indexed(path: str | Path) -> Path:
     if directory.index != 'sound':
         which = 'a broken' if directory.index == 'broken' else 'no'
         raise UsageError(
-            f'{path} has {which} {INDEX_NAME}, which tells what each file is kept for: `mmckpt rebuild {path}` '
-            'makes one from the files. Those that stock MMEngine wrote are never dropped.')
+            f'{path} has {which} {INDEX_NAME}, which tells what each file is kept for: '
+            f'`mmckpt rebuild {path}` makes one from the files. Those of stock MMEngine are never dropped.')
     return directory.path
 
 
@@ -87,7 +80,7 @@ def _prepare(view: StoreView, args: argparse.Namespace) -> list[Record]:
     runs = _plan(view, args)
     drop = [record for run in runs for record in run.plan.drop]
     for run in runs:
-        _print_run(view, run, many=len(runs) > 1)
+        _print_run(view, run)
     for run in runs:
         _check_witnesses(view, run)
     kept = sum(len(run.plan.kept) for run in runs)
@@ -125,18 +118,16 @@ def _pointed_at(directory: Path) -> str | None:
         return None
 
 
-def _print_run(view: StoreView, run: _Run, many: bool) -> None:
-    judged = {metric for record in run.records for metric in record.scores}
-    rows: list[list[str]] = []
-    for names in files_of(view.directory, run.records):
-        for record in names:
-            is_link = record is not names[0]
-            why = run.plan.kept.get(record.name)
-            rows.append([name_cell(record, is_link), str(record.epoch), str(record.iter),
-                         size_cell(record.size, is_link), 'goes' if why is None else 'stays', why or '',
-                         roles_cell(record), metrics_cell(record, judged)])
-    title = f'Checkpoints in {view.directory}' + (f', run {run.number}' if many else '') + ', newest first'
-    print_wide_table(title, ['name', 'epoch', 'iter', 'size', 'plan', 'why', 'kept as', 'metrics'], rows)
+def _print_run(view: StoreView, run: _Run) -> None:
+    kept = run.plan.kept
+    columns = [Column('epoch', lambda r: str(r.epoch)), Column('iter', lambda r: str(r.iter)),
+               Column('size', lambda r: shown_bytes(r.size)),
+               Column('plan', lambda r: 'stays' if r.name in kept else 'goes', per_name=True),
+               Column('why', lambda r: kept.get(r.name, ''), per_name=True)]
+    which = f', run {run.number}' if view.index.last_run > 1 else ''
+    title = f'Checkpoints in {view.directory}{which}, newest first'
+    print_checkpoint_table(title, view.directory, run.records, columns)
+    print()
 
 
 def _check_witnesses(view: StoreView, run: _Run) -> None:

@@ -16,6 +16,7 @@ from mmckpt.store.catalog import Catalog
 from mmckpt.store.index import INDEX_NAME
 from mmckpt.store.intent import INTENT_NAME
 from mmckpt.store.rebuild import PATTERN, rebuild_index
+from mmckpt.store.record import FOREIGN
 
 HELP = 'make the index of a work directory anew from its files, when it is lost or broken'
 EXAMPLES = '  %(prog)s work_dirs/run'
@@ -49,8 +50,8 @@ def _rebuild(path: Path) -> None:
         index = rebuild_index(path, logger)
         if not index.records:
             raise CheckpointNotFoundError(
-                f'no {PATTERN} file in {path} is a checkpoint that can be read (the reasons are above): nothing '
-                'was changed.')
+                f'no {PATTERN} file in {path} is a checkpoint that can be read (the reasons are above): '
+                'nothing was changed.')
         broken = (path / INDEX_NAME).exists()
         if broken:
             # A copy: until the new index takes its place, the old one stays.
@@ -60,4 +61,5 @@ def _rebuild(path: Path) -> None:
         (path / INTENT_NAME).unlink(missing_ok=True)
     say(f'{INDEX_NAME} has {len(index.records)} checkpoints now' +
         (f'; the broken one is kept as {BROKEN_NAME}' if broken else ''))
-    warn('what only the old index knew is lost: metrics, best scores, runs and attempts')
+    if any(record.roles != (FOREIGN,) for record in index.records.values()):
+        warn('what only the old index knew is lost: metrics, best scores, runs and attempts')

@@ -5,22 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from mmckpt.cli.config import configured_hooks, type_name
 
 _STOCK = {
     'CheckpointHook': ('CheckpointHook', 'mmengine.CheckpointHook', CheckpointHook),
     'EarlyStoppingHook': ('EarlyStoppingHook', 'mmengine.EarlyStoppingHook', EarlyStoppingHook),
+    'EpochBasedTrainLoop': ('EpochBasedTrainLoop', 'mmengine.EpochBasedTrainLoop', EpochBasedTrainLoop),
+    'IterBasedTrainLoop': ('IterBasedTrainLoop', 'mmengine.IterBasedTrainLoop', IterBasedTrainLoop),
+    'DefaultSampler': ('DefaultSampler', 'mmengine.DefaultSampler', DefaultSampler),
+    'InfiniteSampler': ('InfiniteSampler', 'mmengine.InfiniteSampler', InfiniteSampler),
 }
-_ADDED = ('RNGStateHook', 'TrainingMonitorHook', 'DetailedLossLogHook')
+_ADDED = ('RNGStateHook', 'PreemptionHook', 'TrainingMonitorHook', 'DetailedLossLogHook')
 
 
 def make_safe(cfg: Config) -> list[str]:
     """Put mmckpt's hooks into a config and return one line for each change.
 
     MMEngine's ``CheckpointHook`` and ``EarlyStoppingHook`` become ours with
-    the same arguments; random states, monitor and loss lines are added.
+    the same arguments; random states, preemption, monitor and loss lines are
+    added. The train loop, the sampler and the data set become those that
+    resume inside an epoch and draw the same augmentation after a restart.
     Unknown subclasses of ``CheckpointHook``, and a config that turns
     checkpoints off, are left alone, which a line says.
 
@@ -37,7 +45,7 @@ def make_safe(cfg: Config) -> list[str]:
         >>> cfg.default_hooks.checkpoint
         {'type': 'mmckpt.CheckpointHook', 'interval': 5}
     """
-    return [*_make_checkpoints_safe(cfg), *_replace_early_stopping(cfg), *_add_hooks(cfg)]
+    return [*_make_checkpoints_safe(cfg), *_replace_early_stopping(cfg), *_add_hooks(cfg), *_make_exact(cfg)]
 
 
 def _make_checkpoints_safe(cfg: Config) -> list[str]:
@@ -69,6 +77,50 @@ def _add_hooks(cfg: Config) -> list[str]:
     absent = [name for name in _ADDED if name not in present]
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *(dict(type=f'mmckpt.{name}') for name in absent)]
     return [f'custom_hooks: added mmckpt.{name}' for name in absent]
+
+
+def _make_exact(cfg: Config) -> list[str]:
+    """Let the training resume inside an epoch, with the same samples and augmentation."""
+    if not cfg.get('train_cfg') or not isinstance(cfg.get('train_dataloader'), dict):
+        return []
+    return [*_replace_loop(cfg.train_cfg), *_replace_sampler(cfg.train_dataloader),
+            *_wrap_dataset(cfg.train_dataloader)]
+
+
+def _replace_loop(train_cfg: Any) -> list[str]:
+    by_epoch = train_cfg.get('by_epoch')
+    name = {True: 'EpochBasedTrainLoop', False: 'IterBasedTrainLoop'}.get(by_epoch)
+    for known in ('EpochBasedTrainLoop', 'IterBasedTrainLoop'):
+        name = known if _is_stock(train_cfg, known) else name
+    if name is None or (train_cfg.get('type') is not None and not _is_stock(train_cfg, name)):
+        return [] if _is_ours(train_cfg) else [
+            f'train_cfg: {_shown_type(train_cfg)} is left alone, since it is not a loop of MMEngine; a resume is '
+            'exact only where that loop makes it so']
+    before = _shown_type(train_cfg) if by_epoch is None else f'by_epoch={by_epoch}'
+    # MMEngine refuses a loop type together with by_epoch.
+    train_cfg.pop('by_epoch', None)
+    train_cfg['type'] = f'mmckpt.{name}'
+    return [f'train_cfg: {before} -> mmckpt.{name}']
+
+
+def _replace_sampler(loader: Any) -> list[str]:
+    sampler = loader.get('sampler')
+    for name in ('DefaultSampler', 'InfiniteSampler'):
+        if _is_stock(sampler, name):
+            before = _shown_type(sampler)
+            sampler['type'] = 'mmckpt.ResumableSampler'
+            if name == 'InfiniteSampler':
+                sampler['infinite'] = True
+            return [f'train_dataloader.sampler: {before} -> mmckpt.ResumableSampler']
+    return []
+
+
+def _wrap_dataset(loader: Any) -> list[str]:
+    dataset = loader.get('dataset')
+    if not isinstance(dataset, dict) or type_name(dataset) == 'DeterministicDataset':
+        return []
+    loader['dataset'] = dict(type='mmckpt.DeterministicDataset', dataset=dataset)
+    return [f'train_dataloader.dataset: {_shown_type(dataset)} -> mmckpt.DeterministicDataset around it']
 
 
 def _replace(place: str, hook: Any) -> str:

@@ -10,6 +10,7 @@ from mmckpt.cli import arguments
 from mmckpt.cli.best import print_outcome
 from mmckpt.cli.config import build_runner, check_writable, read_config, set_work_dir
 from mmckpt.cli.console import say
+from mmckpt.cli.dry_run import dry_run
 from mmckpt.cli.launch import decided_by_rank0, process_group
 from mmckpt.cli.resume import find_resume_point, resume_from
 from mmckpt.cli.safe import make_safe
@@ -36,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='go on from the newest valid checkpoint of the work directory, or from PATH')
     parser.add_argument('--resume-from', metavar='PATH',
                         help='the same as --resume PATH: a checkpoint, or a directory with checkpoints')
+    parser.add_argument('--resume-dry-run', action='store_true',
+                        help='with --resume: only print what changed since the checkpoint, and whether the '
+                             'resume would be exact; nothing is written')
     parser.add_argument('--safe', action='store_true',
                         help="add mmckpt's hooks to the config: safe checkpoints, random states, monitor")
     parser.add_argument('--amp', action='store_true',
@@ -58,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     set_work_dir(cfg, args.work_dir)
     with process_group(cfg, args.launcher):
         _apply_options(cfg, args)
+        if args.resume_dry_run:
+            return _dry_run(cfg, asked)
         decided_by_rank0(lambda: check_writable(cfg.work_dir))
         if asked is not None:
             resume_from(cfg, decided_by_rank0(lambda: find_resume_point(cfg, asked)))
@@ -66,6 +72,18 @@ def run(args: argparse.Namespace) -> int:
         if is_main_process():
             print_outcome(runner, args.config)
     return 0
+
+
+def _dry_run(cfg, asked: str | None) -> int:
+    point = None if asked is None else decided_by_rank0(lambda: find_resume_point(cfg, asked))
+    if point is None:
+        raise UsageError('--resume-dry-run needs a checkpoint: '
+                         + (f'{cfg.work_dir} holds none; pass --resume-from PATH.' if asked else
+                            'pass --resume as well, or --resume-from PATH.'))
+    found = dry_run(cfg, point)
+    if is_main_process():
+        print(found, flush=True)
+    return 2 if found.refusals else 0
 
 
 def _asked_checkpoint(args: argparse.Namespace) -> str | None:

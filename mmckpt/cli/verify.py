@@ -29,7 +29,8 @@ def run(args: argparse.Namespace) -> int:
         return _verify_directory(read_directory(path))
     if not path.exists():
         raise CheckpointNotFoundError(
-            f'{path} does not exist: pass a checkpoint, or a directory with checkpoints (this is {Path.cwd()}).')
+            f'{path} does not exist: pass a checkpoint, or a directory with some '
+            f'(this is {Path.cwd()}).')
     return _verify_file(path)
 
 
@@ -45,8 +46,9 @@ def _verify_directory(directory: Directory) -> int:
         print(f'BAD {directory.path / name}: {fault}')
     without = sum(1 for target in targets if not isinstance(target, Record) or not target.digest)
     bad = len(faults) - (INDEX_NAME in faults)
-    result = f'{bad} of {len(targets)} files are bad' if bad else f'all {len(targets)} files verify'
-    say(result + (f' ({without} by their own checksums: no digest is known)' if without else ''))
+    say(f'{bad} of {len(targets)} checkpoints are bad' if bad else f'all {len(targets)} checkpoints verify')
+    if without:
+        say(f'{without} of them were checked by their own checksums: no digest of them is known')
     return 1 if faults else 0
 
 

@@ -22,7 +22,8 @@ class DeterministicDataset(Dataset):
     ``index`` of epoch 0.
 
     Attributes of the wrapped data set (``metainfo``, ``get_data_info``,
-    ``full_init``, ...) are reachable through the wrapper.
+    ``full_init``, ...) are read and set through the wrapper, so that hooks
+    which change a pipeline during training find it.
 
     Args:
         dataset (Dataset or dict): The data set, or its config.
@@ -39,8 +40,8 @@ class DeterministicDataset(Dataset):
     """
 
     def __init__(self, dataset: Union[Dataset, dict], seed: Optional[int] = None) -> None:
-        self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
-        self.seed = seed
+        built = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        self.__dict__.update(dataset=built, seed=seed)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -64,3 +65,9 @@ class DeterministicDataset(Dataset):
         if name.startswith('__') or name == 'dataset':
             raise AttributeError(name)
         return getattr(self.dataset, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__:
+            self.__dict__[name] = value
+        else:
+            setattr(self.dataset, name, value)

@@ -11,6 +11,7 @@ from mmengine.utils import get_git_hash
 
 import mmckpt
 from mmckpt.hooks.envelope import envelope
+from mmckpt.hooks.facts import run_facts
 from mmckpt.hooks.runner_adapter import unwrapped_model
 from mmckpt.progress import Progress
 from mmckpt.state.plain import to_plain
@@ -42,6 +43,7 @@ class StateCapture:
             mmengine_version=mmengine.__version__ + get_git_hash(),
             mmckpt_version=mmckpt.__version__,
         )
+        self._facts = run_facts(runner)
         metainfo = getattr(runner.train_dataloader.dataset, 'metainfo', None)
         if metainfo is not None:
             self._constant_meta['dataset_meta'] = to_plain(metainfo)
@@ -68,7 +70,7 @@ class StateCapture:
         schedulers = scheduler_states(runner) if self.save_param_scheduler else None
         if schedulers is not None:
             checkpoint['param_schedulers'] = schedulers
-        envelope(checkpoint).update(val_pending=val_pending, hooks=hook_states(runner))
+        envelope(checkpoint).update(val_pending=val_pending, hooks=hook_states(runner), facts=self._facts)
         runner.call_hook('before_save_checkpoint', checkpoint=checkpoint)
         return checkpoint
 

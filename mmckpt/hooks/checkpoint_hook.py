@@ -16,8 +16,9 @@ from mmckpt.hooks.best_metrics import BestMetrics
 from mmckpt.hooks.capture import StateCapture
 from mmckpt.hooks.checkpoint_arguments import auto_schedule, check_arguments, checked_store_cfg
 from mmckpt.hooks.envelope import envelope
+from mmckpt.hooks.preflight import resume_preflight
 from mmckpt.hooks.rank_state import RankState
-from mmckpt.hooks.resume import LoadedCheckpoint, check_model, choose_resume_file, resume_banner
+from mmckpt.hooks.resume import LoadedCheckpoint, choose_resume_file, resume_banner
 from mmckpt.hooks.runner_adapter import (
     bound_history,
     broadcast_object,
@@ -123,9 +124,9 @@ class CheckpointHook(_CheckpointHook):
             choose_resume_file(runner, self.out_dir)
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Check that the file fits, and keep what MMEngine does not restore until ``before_train``."""
+        """Say what changed since, and keep what MMEngine does not restore until ``before_train``."""
         if runner._resume and is_training(runner):
-            check_model(runner, runner._load_from, checkpoint['state_dict'])
+            resume_preflight(runner, runner._load_from, checkpoint)
             self._loaded = LoadedCheckpoint(runner._load_from, checkpoint)
 
     def before_train(self, runner: Any) -> None:
@@ -264,12 +265,13 @@ class CheckpointHook(_CheckpointHook):
         if not improved:
             return
         written = self._step is not None and self._step[0] == progress
-        if not written and self.last_ckpt is not None:
+        # As with stock, the step of a best has a file under its plain name too, once there are periodic files.
+        named = self.last_ckpt is not None and osp.basename(self.last_ckpt) != step_file and not written
+        if named:
             self._point_last(runner, progress.count(self.by_epoch))
         for metric, score in improved:
             self._place_best(runner, metric, score, progress)
-        if not written and self._step is not None and self.last_ckpt is not None and self.store is not None:
-            # As with stock, the step of a best also has a file under its plain name.
+        if named and self._step is not None and self.store is not None:
             roles, scores = tuple(f'best:{m}' for m, _ in improved), dict(improved)
             self.store.link(self._step[1][0], step_file, roles=roles, scores=scores, point_last=True)
             self._step[1].append(step_file)
@@ -312,6 +314,13 @@ class CheckpointHook(_CheckpointHook):
     # Set-up ------------------------------------------------------------------
 
     @property
+    def file_client(self) -> FileClient:
+        """MMEngine's old client, made when somebody asks: making one warns that it is deprecated."""
+        if self._file_client is None:
+            self._file_client = FileClient.infer_client(self.file_client_args, self.out_dir)
+        return self._file_client
+
+    @property
     def _is_local(self) -> bool:
         backend = self.file_backend
         return isinstance(getattr(backend, 'client', backend), LocalBackend)
@@ -320,7 +329,7 @@ class CheckpointHook(_CheckpointHook):
         """Find directory and backend; both are needed before and during training."""
         asked = self._asked_out_dir
         self.out_dir = runner.work_dir if asked is None else asked
-        self.file_client = FileClient.infer_client(self.file_client_args, self.out_dir)
+        self._file_client: FileClient | None = None
         self.file_backend = (self.file_client if self.file_client_args is not None
                              else get_file_backend(self.out_dir, backend_args=self.backend_args))
         if self.out_dir != runner.work_dir:

@@ -134,6 +134,25 @@ class LoadedCheckpoint:
                 f'The checkpoint holds the state of a hook {name!r} that this run does not have; it is left out.')
 
 
+def weight_differences(model: Any, state_dict: dict[str, Any]) -> tuple[list[str], list[str], list[str]]:
+    """Compare the tensors that a model would save with saved ones.
+
+    Args:
+        model (nn.Module): The model, unwrapped.
+        state_dict (dict): A checkpoint's; a wrapper's ``module.`` in front of the names is passed over.
+
+    Returns:
+        tuple: Names missing in the file, names with both shapes where they
+        differ, and names that the model does not know.
+    """
+    saved = {key[7:] if key.startswith('module.') else key: value for key, value in state_dict.items()}
+    own = model.state_dict()
+    reshaped = [f'{k}: {tuple(saved[k].shape)} in the file, {tuple(v.shape)} in the model'
+                for k, v in own.items()
+                if k in saved and getattr(saved[k], 'shape', None) != getattr(v, 'shape', None)]
+    return [k for k in own if k not in saved], reshaped, [k for k in saved if k not in own]
+
+
 def check_model(runner: Any, path: str, state_dict: dict[str, Any]) -> None:
     """Refuse to resume the training of another model.
 
@@ -146,12 +165,10 @@ def check_model(runner: Any, path: str, state_dict: dict[str, Any]) -> None:
             the checkpoint or has another shape there.
     """
     model = unwrapped_model(runner)
-    saved = {key[7:] if key.startswith('module.') else key: value for key, value in state_dict.items()}
+    absent, reshaped, unexpected = weight_differences(model, state_dict)
     parameters = dict(model.named_parameters())
-    missing = [k for k in parameters if k not in saved]
-    reshaped = [f'{k}: {tuple(saved[k].shape)} in the file, {tuple(p.shape)} in the model'
-                for k, p in parameters.items() if k in saved and saved[k].shape != p.shape]
-    unexpected = [k for k in saved if k not in model.state_dict()]
+    missing = [k for k in absent if k in parameters]
+    reshaped = [text for text in reshaped if text.split(': ')[0] in parameters]
     if missing or reshaped:
         raise IncompatibleCheckpointError(
             f'{path} belongs to another model than {type(model).__name__}, so training cannot be resumed from it.'

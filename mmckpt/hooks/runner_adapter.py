@@ -204,7 +204,12 @@ def bound_history(message_hub: Any, length: int) -> None:
         length (int): How many values to keep.
     """
     for buffer in message_hub.log_scalars.values():
-        buffer.max_length = length
-        if len(buffer._log_history) > length:
-            buffer._log_history = buffer._log_history[-length:].copy()
-            buffer._count_history = buffer._count_history[-length:].copy()
+        bound_scalar(buffer, length)
+
+
+def bound_scalar(buffer: Any, length: int) -> None:
+    """Keep the last values of one scalar of the hub; a bound that is tighter already stays."""
+    buffer.max_length = min(buffer.max_length, length)
+    if len(buffer._log_history) > length:
+        buffer._log_history = buffer._log_history[-length:].copy()
+        buffer._count_history = buffer._count_history[-length:].copy()

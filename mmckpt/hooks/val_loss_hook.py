@@ -12,7 +12,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner.amp import autocast
 
-from mmckpt.hooks.runner_adapter import gather_objects, unwrapped_model
+from mmckpt.hooks.runner_adapter import bound_scalar, gather_objects, unwrapped_model
 from mmckpt.registry import HOOKS
 from mmckpt.state.rng import preserved_rng
 
@@ -98,11 +98,22 @@ class ValLossHook(Hook):
                     "ValLossHook, such as prefix='val', to have both."))
             else:
                 metrics[key] = mean
+                _show_current(runner.message_hub, f'val/{key}')
 
     def _warn(self, runner: Any, topic: str, text: str) -> None:
         if topic not in self._warned:
             self._warned.add(topic)
             runner.logger.warning(text)
+
+
+def _show_current(message_hub: Any, key: str) -> None:
+    """Let the log show this validation's loss.
+
+    MMEngine prints the mean over a window of whatever has "loss" in its name,
+    here over the last validations; a history of one value has no other mean.
+    """
+    if key in message_hub.log_scalars:
+        bound_scalar(message_hub.log_scalars[key], 1)
 
 
 @torch.no_grad()

@@ -16,10 +16,8 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 
 from mmckpt.hooks.capture import hook_states, scheduler_states
+from mmckpt.state.digest import CLOCK_KEYS
 from mmckpt.state.plain import from_json, to_json, to_plain
-
-# Wall-clock noise that LogProcessor keeps in the hub; it differs from run to run.
-_NOISE = ('/time', '/data_time', '/eta', '/memory')
 
 
 class ValidationDelta:
@@ -47,7 +45,7 @@ class ValidationDelta:
         for key, buffer in hub.log_scalars.items():
             log, count = buffer.data
             added = _added(self._before['scalars'].get(key), log)
-            if added and not key.endswith(_NOISE):
+            if added and not key.endswith(CLOCK_KEYS):
                 delta['scalars'][key] = to_json([log[-added:].tolist(), count[-added:].tolist()])
         after = _observe(self.runner)
         for part in ('infos', 'schedulers', 'groups', 'hooks'):

@@ -84,7 +84,7 @@ def _value(node: ast.expr) -> Any:
 
 
 def _dict_call(node: ast.Call) -> dict[Any, Any] | None:
-    """The entries of ``dict(a=1)``, and of ``dict({'a-b': 1})``, as MMEngine writes keys that are no names."""
+    """The entries of ``dict(a=1)``, and of ``dict({'a-b': 1})``, which MMEngine writes for odd keys."""
     entries: dict[Any, Any] = {}
     for part in [*map(_value, node.args), *({k.arg: _value(k.value)} for k in node.keywords)]:
         if not isinstance(part, dict) or None in part:

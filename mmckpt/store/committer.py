@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -151,8 +152,9 @@ class Committer:
         freed = bytes_on_disk([directory / record.name for record in records])
         self.catalog.drop(records)
         self.bytes_freed += freed
-        self.logger.info('Dropped %s: %s freed, %s in this run so far.', ', '.join(r.name for r in records),
-                         megabytes(freed), megabytes(self.bytes_freed))
+        # A second name of bytes that are kept frees nothing and is nobody's news.
+        self.logger.log(logging.INFO if freed else logging.DEBUG, 'Dropped %s: %s freed, %s in this run so far.',
+                        ', '.join(r.name for r in records), megabytes(freed), megabytes(self.bytes_freed))
         return records
 
     def _make_room(self, draft: Record, expected: int) -> None:

@@ -82,9 +82,10 @@ def test_tool_in_another_directory_reports_bad_input_without_a_traceback(process
     assert 'Traceback' not in done.stdout
 
 
-@pytest.mark.parametrize('number, status', [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stopped_training_ends_with_the_status_of_its_signal(environment, stock, tmp_path, number, status):
-    arguments = [sys.executable, TOOLS / 'train.py', stock, '--work-dir', 'run', '--safe', '--cfg-options',
+@pytest.mark.parametrize('number, safe, status', [
+    (signal.SIGTERM, [], 143), (signal.SIGINT, [], 130), (signal.SIGTERM, ['--safe'], 75)])
+def test_a_stopped_training_ends_with_the_status_of_its_signal(environment, stock, tmp_path, number, safe, status):
+    arguments = [sys.executable, TOOLS / 'train.py', stock, '--work-dir', 'run', *safe, '--cfg-options',
                  'train_cfg.max_epochs=100000', 'custom_hooks.0.patience=100000']
     with open(tmp_path / 'log.txt', 'w') as log:
         training = subprocess.Popen(list(map(str, arguments)), cwd=tmp_path, env=environment,

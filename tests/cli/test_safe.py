@@ -2,11 +2,13 @@
 
 import pytest
 from mmengine.config import Config
+from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from mmckpt.cli.safe import make_safe
 
-ADDED = ['mmckpt.RNGStateHook', 'mmckpt.TrainingMonitorHook', 'mmckpt.DetailedLossLogHook']
+ADDED = ['mmckpt.RNGStateHook', 'mmckpt.PreemptionHook', 'mmckpt.TrainingMonitorHook', 'mmckpt.DetailedLossLogHook']
 
 
 class ProjectCheckpointHook(CheckpointHook):
@@ -70,3 +72,44 @@ def test_a_safe_config_stays_as_it_is():
     make_safe(cfg)
     once = cfg.pretty_text
     assert make_safe(cfg) == [] and cfg.pretty_text == once
+
+
+def loader(sampler, dataset=None):
+    return dict(batch_size=2, sampler=sampler, dataset=dataset or dict(type='CocoDataset', data_root='data'))
+
+
+@pytest.mark.parametrize('train_cfg, expected', [
+    (dict(by_epoch=True, max_epochs=3), dict(type='mmckpt.EpochBasedTrainLoop', max_epochs=3)),
+    (dict(by_epoch=False, max_iters=9), dict(type='mmckpt.IterBasedTrainLoop', max_iters=9)),
+    (dict(type='EpochBasedTrainLoop', max_epochs=3), dict(type='mmckpt.EpochBasedTrainLoop', max_epochs=3)),
+    (dict(type=IterBasedTrainLoop, max_iters=9), dict(type='mmckpt.IterBasedTrainLoop', max_iters=9)),
+    (dict(type=EpochBasedTrainLoop, max_epochs=3), dict(type='mmckpt.EpochBasedTrainLoop', max_epochs=3)),
+    (dict(type='mmckpt.IterBasedTrainLoop', max_iters=9), dict(type='mmckpt.IterBasedTrainLoop', max_iters=9)),
+    (dict(type='mmseg.OwnLoop', max_iters=9), dict(type='mmseg.OwnLoop', max_iters=9)),
+])
+def test_the_loop_becomes_one_that_resumes_anywhere(train_cfg, expected):
+    cfg = Config(dict(train_cfg=train_cfg, train_dataloader=loader(dict(type='DefaultSampler'))))
+    lines = make_safe(cfg)
+    assert cfg.train_cfg == expected
+    assert any('mmseg.OwnLoop is left alone' in line for line in lines) == ('mmseg' in expected['type'])
+
+
+@pytest.mark.parametrize('sampler, expected', [
+    (dict(type='DefaultSampler', shuffle=True), dict(type='mmckpt.ResumableSampler', shuffle=True)),
+    (dict(type=DefaultSampler, shuffle=False), dict(type='mmckpt.ResumableSampler', shuffle=False)),
+    (dict(type='InfiniteSampler', shuffle=True), dict(type='mmckpt.ResumableSampler', shuffle=True, infinite=True)),
+    (dict(type=InfiniteSampler), dict(type='mmckpt.ResumableSampler', infinite=True)),
+    (dict(type='ClassBalancedSampler'), dict(type='ClassBalancedSampler')),
+])
+def test_the_sampler_becomes_one_that_can_be_entered_anywhere(sampler, expected):
+    cfg = Config(dict(train_cfg=dict(by_epoch=True), train_dataloader=loader(sampler)))
+    make_safe(cfg)
+    assert cfg.train_dataloader.sampler == expected
+
+
+def test_the_dataset_is_wrapped_once():
+    cfg = Config(dict(train_cfg=dict(by_epoch=True), train_dataloader=loader(dict(type='DefaultSampler'))))
+    make_safe(cfg)
+    assert make_safe(cfg) == []
+    assert cfg.train_dataloader.dataset == dict(
+        type='mmckpt.DeterministicDataset', dataset=dict(type='CocoDataset', data_root='data'))

@@ -210,6 +210,8 @@ def test_wrapper_keeps_mmengines_interface_reachable():
     wrapped.full_init()
     assert len(wrapped) == 6 and wrapped.metainfo['classes'] == ('a', 'b')
     assert wrapped.get_data_info(3)['value'] == 3
+    wrapped.pipeline, wrapped.seed = 'new', 5
+    assert wrapped.dataset.pipeline == 'new' and wrapped.__dict__['seed'] == 5 and 'pipeline' not in wrapped.__dict__
     with pytest.raises(AttributeError, match='no_such'):
         _ = wrapped.no_such
     assert len(pickle.loads(pickle.dumps(DeterministicDataset(Draws())))) == 23

@@ -1,15 +1,11 @@
 """Digests of the parts of a checkpoint, to compare runs bit by bit."""
 
-import hashlib
-
-import numpy as np
 import torch
 
-import mmckpt  # noqa: F401
+from mmckpt.state.digest import CLOCK_KEYS, digest
 
-# Wall-clock noise that the hub holds.
-_NOISE = ('/time', '/data_time', '/eta', '/memory')
-_PATHS = ('cfg', 'experiment_name', 'last_ckpt', 'best_ckpt')
+# Paths differ by run; the Runner's own counters are those of its last iteration event, or of the resume.
+_PATHS = ('cfg', 'experiment_name', 'last_ckpt', 'best_ckpt', 'iter', 'epoch')
 
 
 def digests(path):
@@ -20,28 +16,6 @@ def digests(path):
              ('state_dict', 'optimizer', 'param_schedulers', 'ema_state_dict') if key in checkpoint}
     parts['rng'] = checkpoint['mmckpt']['rng']
     parts['hooks'] = checkpoint['mmckpt']['hooks']
-    parts['scalars'] = {k: v.data for k, v in hub['log_scalars'].items() if not k.endswith(_NOISE)}
+    parts['scalars'] = {k: v.data for k, v in hub['log_scalars'].items() if not k.endswith(CLOCK_KEYS)}
     parts['infos'] = {k: v for k, v in hub['runtime_info'].items() if not k.startswith(_PATHS)}
-    return {name: _digest(value) for name, value in parts.items()}
-
-
-def _digest(value):
-    hasher = hashlib.sha256()
-    _feed(hasher, value)
-    return hasher.hexdigest()
-
-
-def _feed(hasher, value):
-    if isinstance(value, dict):
-        for key in sorted(value, key=str):
-            hasher.update(str(key).encode())
-            _feed(hasher, value[key])
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            _feed(hasher, item)
-    elif isinstance(value, torch.Tensor):
-        hasher.update(str((value.dtype, tuple(value.shape))).encode() + value.detach().numpy().tobytes())
-    elif isinstance(value, np.ndarray):
-        hasher.update(str(value.dtype).encode() + value.tobytes())
-    else:
-        hasher.update(repr(value).encode())
+    return {name: digest(value) for name, value in parts.items()}

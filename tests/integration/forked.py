@@ -1,10 +1,12 @@
 """Real training processes without the seconds of a start: forked from one that has imported everything."""
 
+import functools
 import multiprocessing
 import os
 import sys
 from pathlib import Path
 
+import mmengine.runner.runner
 import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
@@ -18,6 +20,9 @@ import mmckpt.loops
 import mmckpt.optim_wrapper  # noqa: F401
 
 PROJECT = Path(__file__).parent / 'project'
+
+# Every Runner asks compilers and drivers for their versions, for seconds; the answer stays the same.
+mmengine.runner.runner.collect_env = functools.lru_cache(mmengine.runner.runner.collect_env)
 
 
 def train_forked(config, work_dir, *, resume=False, kill=None, load_from=None, **overrides):
@@ -35,6 +40,7 @@ def train_forked(config, work_dir, *, resume=False, kill=None, load_from=None, *
     Returns:
         int: Exit status; negative for a signal.
     """
+    mmengine.runner.runner.collect_env()
     process = multiprocessing.get_context('fork').Process(
         target=_train, args=(config, work_dir, resume, kill, load_from, overrides))
     process.start()

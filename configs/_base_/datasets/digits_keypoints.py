@@ -17,8 +17,11 @@ train_dataloader = dict(
     # Measured on 2 cores: 62 ms an iteration without workers, 83 ms with two.
     num_workers=0,
     persistent_workers=False,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(type='DigitsKeypointDataset', split='train', pipeline=train_pipeline))
+    # This sampler, this wrapper and the loop of the schedule make a resume exact inside an epoch too.
+    sampler=dict(type='ResumableSampler', shuffle=True),
+    dataset=dict(
+        type='DeterministicDataset',
+        dataset=dict(type='DigitsKeypointDataset', split='train', pipeline=train_pipeline)))
 val_dataloader = dict(
     batch_size=64,
     num_workers=0,

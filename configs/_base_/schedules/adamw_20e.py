@@ -1,7 +1,7 @@
 # 20 epochs of AdamW: 60 iterations of warm-up, then a cosine to zero.
 max_epochs = 20
 
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=1)
+train_cfg = dict(type='mmckpt.EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
 

@@ -1,0 +1,47 @@
+"""``mmckpt train --resume-dry-run``: what a resume would meet, without starting it."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+
+from mmengine.config import Config
+from mmengine.runner.checkpoint import CheckpointLoader
+
+from mmckpt.cli.config import build_runner
+from mmckpt.cli.resume import ResumePoint, resume_from
+from mmckpt.hooks.preflight import preflight
+from mmckpt.state.preflight import Preflight
+from mmckpt.store import load_checkpoint
+
+
+def dry_run(cfg: Config, point: ResumePoint) -> Preflight:
+    """Build the parts that a resume would load into, and compare; neither loads nor writes anything.
+
+    Args:
+        cfg (Config): The config of the run; changed in place.
+        point (ResumePoint): The checkpoint.
+
+    Returns:
+        Preflight: The verdict and its reasons.
+    """
+    resume_from(cfg, point)
+    asked = copy.deepcopy(cfg)
+    if cfg.get('visualizer') is not None:
+        # A remote backend would open a run.
+        cfg.visualizer.pop('vis_backends', None)
+    cfg.log_level = 'ERROR'
+    with tempfile.TemporaryDirectory(prefix='mmckpt-dry-run-') as cfg.work_dir:
+        runner = build_runner(cfg)
+        # What is compared is the config as it would train.
+        runner.cfg = asked
+        runner._train_loop = runner.build_train_loop(runner._train_loop)
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
+        if runner.param_schedulers is not None:
+            runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
+        return preflight(runner, point.path, _load(point.path))
+
+
+def _load(path: str) -> dict:
+    return CheckpointLoader.load_checkpoint(path, 'cpu') if '://' in path else load_checkpoint(path)
