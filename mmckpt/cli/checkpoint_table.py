@@ -68,7 +68,7 @@ def metrics_of(records: Sequence[Record]) -> list[str]:
         >>> metrics_of([record])
         ['AP', 'loss']
     """
-    judged = dict.fromkeys(name for record in records for name in record.scores)
+    judged = dict.fromkeys(sorted({name for record in records for name in record.scores}))
     others = dict.fromkeys(name for record in records for name in record.metrics)
     return list({**judged, **others})
 

@@ -144,7 +144,8 @@ def state_texts(runner: Any) -> dict[str, dict[str, str]]:
             **{k: v.data for k, v in hub.log_scalars.items() if not k.endswith(CLOCK_KEYS)},
             **{k: v for k, v in hub.runtime_info.items() if not k.startswith(_THIS_RUN)}},
     }
-    return {part: leaf_texts(value) for part, value in parts.items()}
+    return {part: {} if isinstance(value, dict) and not value else leaf_texts(value)
+            for part, value in parts.items()}
 
 
 def attribute_texts(runner: Any) -> dict[str, str]:

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmckpt.cli import arguments
 from mmckpt.cli.config import build_runner, check_writable, read_config, type_name
 from mmckpt.cli.console import print_table
+from mmckpt.cli.drill import drill
 from mmckpt.cli.findings import (
     Finding,
     judge_gradients,
@@ -29,7 +30,9 @@ from mmckpt.cli.probe import EnoughIterations, TrainingProbe, validate_one_batch
 from mmckpt.errors import UsageError
 
 HELP = 'prove in a few iterations that a config trains: losses, gradients, speed, metric names'
-EXAMPLES = """  %(prog)s configs/pose/digits_keypoints.py --iterations 10"""
+EXAMPLES = """  %(prog)s configs/pose/digits_keypoints.py --iterations 10
+  %(prog)s configs/pose/digits_keypoints.py --resume-drill
+  %(prog)s any_openmmlab_config.py --resume-drill --safe --iterations 5"""
 
 # They judge a whole training, or write what nobody reads.
 _LEFT_OUT = ('EarlyStoppingHook', 'TrainingMonitorHook')
@@ -40,13 +43,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_config(parser, work_dir='keep the logs there (default: a temporary directory)')
     parser.add_argument('--iterations', type=int, default=10, metavar='N',
                         help='training iterations to run (default: 10)')
+    parser.add_argument('--resume-drill', action='store_true',
+                        help='prove that a resumed training is the one that was never stopped: 2 N iterations '
+                             'straight against N + N with a new process in between, compared to the bit')
+    parser.add_argument('--safe', action='store_true',
+                        help='with --resume-drill: drill the config as `train --safe` would train it')
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the check; return 0 if all is well and 1 if a problem was found."""
     if args.iterations < 1:
         raise UsageError(f'--iterations must be at least 1, got {args.iterations}')
+    if args.safe and not args.resume_drill:
+        raise UsageError('--safe goes with --resume-drill; the quick check is the same with and without it')
     cfg = read_config(args.config, args.cfg_options)
+    if args.resume_drill:
+        with _work_dir(args.work_dir) as directory:
+            return drill(args.config, args.cfg_options, args.iterations, args.safe, directory)
     with _work_dir(args.work_dir) as cfg.work_dir:
         findings = check(cfg, args.iterations)
     problems = [f for f in findings if f.severe]

@@ -18,7 +18,8 @@ from mmckpt.hooks.checkpoint_arguments import auto_schedule, check_arguments, ch
 from mmckpt.hooks.envelope import envelope
 from mmckpt.hooks.preflight import resume_preflight
 from mmckpt.hooks.rank_state import RankState
-from mmckpt.hooks.resume import LoadedCheckpoint, choose_resume_file, resume_banner
+from mmckpt.hooks.resume import LoadedCheckpoint, choose_resume_file
+from mmckpt.hooks.resume_banner import resume_banner
 from mmckpt.hooks.runner_adapter import (
     bound_history,
     broadcast_object,

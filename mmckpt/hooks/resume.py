@@ -184,29 +184,3 @@ def _listing(title: str, entries: list[str], most: int = 5) -> str:
     shown = ''.join(f'\n    {entry}' for entry in entries[:most])
     more = f'\n    ... and {len(entries) - most} more' if len(entries) > most else ''
     return f'\n  {len(entries)} {title}:{shown}{more}'
-
-
-def resume_banner(runner: Any, loaded: LoadedCheckpoint) -> str:
-    """Return the lines that say which parts were restored and which were not there (R19)."""
-    meta, envelope = loaded.meta, loaded.envelope
-    writer = f"mmckpt {meta['mmckpt_version']}" if 'mmckpt_version' in meta else 'MMEngine'
-    rows = [(True, f'model weights ({loaded.n_tensors} tensors)'),
-            ('optimizer' in loaded.parts, 'optimizer'),
-            ('param_schedulers' in loaded.parts or runner.param_schedulers is None, 'parameter schedulers'),
-            ('message_hub' in loaded.parts, 'message hub (log history, best scores)')]
-    ranks = len(envelope.get('rng', {}).get('ranks', []))
-    rng_hook = any(type(hook).__name__ == 'RNGStateHook' for hook in runner.hooks)
-    rows.append((bool(ranks) and rng_hook, f'random streams of {ranks} rank(s)' if ranks else 'random streams'))
-    if any(type(hook).__name__ == 'EMAHook' for hook in runner.hooks):
-        rows.append(('ema_state_dict' in loaded.parts, 'EMA weights'))
-    rows += [(True, f'state of {name}') for name in loaded.restored_hooks]
-    rows += [(False, f'state of {name}') for name in loaded.absent_hooks]
-    if loaded.post_validation is not None:
-        rows.append((True, 'results of the validation at this step, from the index'))
-    lines = [f'Resumed from {loaded.path}',
-             f'  epoch {runner.epoch}, iter {runner.iter}, written by {writer} at {meta.get("time", "?")}']
-    lines += [f'  restored  {what}' for ok, what in rows if ok]
-    lines += [f'  MISSING   {what}: not in the file or not wanted, starts anew' for ok, what in rows if not ok]
-    if loaded.validation_pending:
-        lines.append('  pending   the validation of this step was not finished: it runs first')
-    return '\n'.join(lines)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 
+from mmckpt.data.position import mix
 from mmckpt.hooks.envelope import envelope
 from mmckpt.hooks.runner_adapter import gather_objects, is_training
 from mmckpt.registry import HOOKS
-from mmckpt.state.rng import capture_rng_state, restore_rng_state
+from mmckpt.state.rng import capture_rng_state, restore_rng_state, seed_streams
 
 
 @HOOKS.register_module()
@@ -76,9 +78,10 @@ class RNGStateHook(Hook):
         if rank < len(loaded['ranks']):
             restore_rng_state(loaded['ranks'][rank])
         else:
-            runner.logger.warning(
-                f"The checkpoint holds the random streams of {len(loaded['ranks'])} ranks; rank {rank} has "
-                'none there and goes on with its own, so the resume is not bit-exact.')
+            # A rank that the checkpoint does not know; the resume banner says so.
+            seed = mix(runner.seed, runner.iter, rank)
+            torch.manual_seed(seed >> 1)
+            seed_streams(seed)
 
     def _training_streams(self) -> dict[str, Any]:
         return self._before_validation or capture_rng_state()

@@ -17,6 +17,7 @@ from mmckpt.errors import (
     IncompatibleCheckpointError,
     near_matches,
 )
+from mmckpt.store.tree import has_plain_storage, tensors_of
 
 _ZIP_MAGIC = b'PK\x03\x04'
 _PICKLE_MAGIC = b'\x80\x02'
@@ -44,6 +45,8 @@ def load_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu', mmap: bo
     path = Path(path)
     is_zip = _check_kind(path)
     try:
+        if is_zip:
+            _check_sizes(path)
         checkpoint = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and is_zip)
     except pickle.UnpicklingError as error:
         raise _unpickling_error(path, error, is_zip) from error
@@ -95,6 +98,19 @@ def _check_kind(path: Path) -> bool:
         return False
     raise IncompatibleCheckpointError(
         f'{path} is not a checkpoint: expected a file of torch.save, found one that begins with {head!r}.')
+
+
+def _check_sizes(path: Path) -> None:
+    """Refuse tensors that claim more bytes than the file has.
+
+    torch 2.8 reads past the end of the file's data for them and dies, others
+    try to allocate what is claimed. On the meta device nothing is read.
+    """
+    shapes = tensors_of(torch.load(path, map_location='meta', weights_only=True, mmap=True))
+    claimed = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in shapes if has_plain_storage(t)}
+    size = path.stat().st_size
+    if sum(claimed.values()) > size:
+        raise ValueError(f'its tensors claim {sum(claimed.values())} bytes')
 
 
 def _what_is_in(directory: Path, name: str = '') -> str:

@@ -18,6 +18,7 @@ def record(step, *roles, run=1, **scores):
 
 PERIODIC = [record(step, 'periodic') for step in (1, 2, 3, 4)]
 BEST = [record(step, 'best:AP', AP=ap) for step, ap in ((1, 0.1), (2, 0.4), (3, 0.4), (4, 0.3))]
+BOTH = record(1, 'periodic', 'best:AP', AP=0.9)
 
 
 @pytest.mark.parametrize('records, last, best, pointed, dropped', [
@@ -27,8 +28,8 @@ BEST = [record(step, 'best:AP', AP=ap) for step, ap in ((1, 0.1), (2, 0.4), (3, 
     (PERIODIC, 1, None, 'epoch_2.pth', ['epoch_1.pth', 'epoch_3.pth']),
     (BEST, None, 1, None, ['best_1.pth', 'best_3.pth']),
     (BEST, 1, None, None, []),
-    ([record(1, 'periodic', 'best:AP', AP=0.9), *PERIODIC[1:]], 1, None, None, ['epoch_2.pth', 'epoch_3.pth']),
-    ([record(1, 'periodic', 'best:AP', AP=0.9), *PERIODIC[1:]], 1, 1, None, ['epoch_2.pth', 'epoch_3.pth']),
+    ([BOTH, *PERIODIC[1:]], 1, None, None, ['epoch_2.pth', 'epoch_3.pth']),
+    ([BOTH, *PERIODIC[1:]], 1, 1, None, ['epoch_2.pth', 'epoch_3.pth']),
     ([record(1, 'best:AP'), *BEST[1:]], None, 1, None, ['best_3.pth']),
     ([record(1, 'best:AP', AP=math.nan), *BEST[1:]], None, 1, None, ['best_1.pth', 'best_3.pth']),
     ([record(1, 'foreign'), record(2, 'interrupted'), *PERIODIC[2:]], 1, 1, None, ['epoch_3.pth']),
@@ -70,7 +71,8 @@ def test_a_rule_that_cannot_be_told_is_asked_for(metric, scores, given, said):
 
 
 def test_a_fresh_run_that_begins_worse_contradicts_no_rule():
-    assert choose_rules([record(1, 'best:AP', AP=0.9), record(2, 'best:AP', run=2, AP=0.1)], {}) == {'AP': 'greater'}
+    records = [record(1, 'best:AP', AP=0.9), record(2, 'best:AP', run=2, AP=0.1)]
+    assert choose_rules(records, {}) == {'AP': 'greater'}
 
 
 def test_each_role_of_which_a_file_goes_has_witnesses_newest_first():

@@ -1,141 +1,19 @@
-"""``mmckpt ls``, ``verify``, ``rebuild`` and ``prune`` on directories that a store or a stock Runner wrote."""
+"""``mmckpt ls``, ``verify`` and ``rebuild`` on directories of a store and of a stock Runner."""
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import shutil
-import subprocess
-import sys
-import threading
 
 import pytest
 import torch
+from store_runs import content, cut, disk_use, flip, rows_of
 
 from mmckpt.cli.directory import read_directory
-from mmckpt.cli.main import main
 from mmckpt.cli.soundness import byte_faults
 from mmckpt.policy.retention import KeepLast
 from mmckpt.progress import Progress
 from mmckpt.store import CheckpointStore
 from mmckpt.store.index import INDEX_NAME
-
-AP = {2: 0.3, 3: 0.5, 4: 0.4, 5: 0.6}
-
-KILLED = """
-import os, sys
-from mmckpt.store import CheckpointStore
-CheckpointStore(sys.argv[1]).open(resumed_from='epoch_5.pth')
-print('open', flush=True)
-sys.stdin.read()
-os._exit(1)
-"""
-
-
-def train(directory, scores, resumed_from=None):
-    """Write what a training leaves: a file a step, and a link for each best."""
-    store = CheckpointStore(directory, pointer=directory / 'last_checkpoint')
-    store.open(resumed_from=resumed_from)
-    best = -1.0
-    for step, score in scores.items():
-        names = [f'epoch_{step}.pth']
-        state = {'meta': {'epoch': step, 'iter': 10 * step}, 'mmckpt': {'version': 1},
-                 'state_dict': {'weight': torch.full((1000,), float(step))}}
-        store.write(names[0], state, progress=Progress(step, 10 * step), roles=('periodic',))
-        if score > best:
-            best = score
-            names.append(f'best_AP_epoch_{step}.pth')
-            store.link(names[0], names[1], roles=('best:AP',), scores={'AP': score})
-        store.amend(names, metrics={'AP': score, 'loss': 1 / step})
-    store.close('finished')
-
-
-@pytest.fixture
-def used(tmp_path):
-    """Run 1 with one step, then run 2 with four, of which 2, 3 and 5 were the best."""
-    train(tmp_path / 'run', {1: 0.9})
-    train(tmp_path / 'run', AP)
-    return tmp_path / 'run'
-
-
-@pytest.fixture
-def mmckpt(capsys):
-    """Run a command in this process; return exit status, stdout and stderr."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        status = main([*map(str, arguments)])
-        printed = capsys.readouterr()
-        assert 'Traceback' not in printed.err
-        return status, printed.out, printed.err
-
-    return run
-
-
-@pytest.fixture
-def listed(mmckpt):
-    """What ``ls --json`` says."""
-    return lambda *arguments: json.loads(mmckpt('ls', *arguments, '--json')[1])
-
-
-@pytest.fixture
-def on_terminal(monkeypatch):
-    """Run a command on a real terminal of some width; return the lines that it shows."""
-
-    def run(columns, *arguments):
-        controller, terminal = os.openpty()
-        shown = []
-
-        def read():
-            try:
-                while True:
-                    shown.append(os.read(controller, 4096))
-            except OSError:
-                os.close(controller)
-
-        reader = threading.Thread(target=read)
-        reader.start()
-        with monkeypatch.context() as patch, open(terminal, 'w', encoding='utf-8') as stream:
-            patch.setenv('COLUMNS', str(columns))
-            patch.setenv('TERM', 'xterm')
-            patch.setattr(sys, 'stdout', stream)
-            patch.setattr(sys, 'stderr', stream)
-            main([*map(str, arguments)])
-        reader.join()
-        text = b''.join(shown).decode()
-        return [re.sub(r'\x1b\[[?\d;]*[A-Za-z]', '', line).rstrip() for line in re.split(r'[\r\n]+', text)]
-
-    return run
-
-
-@pytest.fixture
-def training(used):
-    """Another process that trains into the directory."""
-    process = subprocess.Popen([sys.executable, '-c', KILLED, str(used)], stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == 'open\n'
-    yield process
-    process.communicate()
-
-
-def flip(path):
-    data = bytearray(path.read_bytes())
-    data[data.index(torch.full((4,), float(path.stem[-1])).numpy().tobytes()) + 999] ^= 1
-    path.write_bytes(data)
-
-
-def cut(path):
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def content(directory):
-    return {path.name: path.read_bytes() for path in directory.iterdir() if path.name != '.mmckpt.lock'}
-
-
-def disk_use(directory):
-    return sum({s.st_ino: s.st_size for s in map(os.stat, directory.glob('*.pth'))}.values())
-
 
 # ls --------------------------------------------------------------------------
 
@@ -197,19 +75,22 @@ def test_without_checkpoints_there_is_one_message_and_status_2(mmckpt, tmp_path,
 
 @pytest.mark.parametrize('columns', [80, 120])
 def test_a_terminal_gets_whole_names_in_its_width(on_terminal, used, columns):
-    shown = on_terminal(columns, 'ls', used)
-    table = shown[:next(i for i, line in enumerate(shown) if line.startswith('mmckpt:'))]
+    table = rows_of(on_terminal(columns, 'ls', used))
     assert max(map(len, table)) <= columns
     for path in used.glob('*.pth'):
         assert sum(path.name in line.split() for line in table) == 1
     assert any(line.split()[-2:] == ['AP', 'loss'] for line in table)
 
 
-def test_a_name_as_long_as_the_terminal_leaves_room_for_its_metric(on_terminal, used):
-    os.rename(used / 'epoch_1.pth', used / f'{"x" * 90}.pth')
-    train(used, {7: 0.7}, resumed_from='epoch_5.pth')
-    (used / INDEX_NAME).unlink()
-    assert max(map(len, on_terminal(80, 'ls', used))) < 110
+def test_a_long_name_is_broken_and_leaves_room_for_its_metric(on_terminal, tmp_path):
+    name = f"best_{'pck_' * 20}epoch_3.pth"
+    store = CheckpointStore(tmp_path)
+    store.open()
+    store.write(name, {}, progress=Progress(3, 30), roles=('best:PCK',), scores={'PCK': 0.8123})
+    store.close('finished')
+    table = rows_of(on_terminal(80, 'ls', tmp_path))
+    assert max(map(len, table)) <= 80 and any(line.endswith(' 0.8123') for line in table)
+    assert name in ''.join(line.split()[0] for line in table if line)
 
 
 # verify ----------------------------------------------------------------------
@@ -295,76 +176,6 @@ def test_rebuild_leaves_a_sound_index_and_a_directory_without_valid_files_alone(
     before = content(used)
     status, _, err = mmckpt('rebuild', used)
     assert status == 2 and 'nothing was changed' in err and content(used) == before
-
-
-# prune -----------------------------------------------------------------------
-
-@pytest.mark.parametrize('options, gone', [
-    (['--keep-last', 3], {'epoch_2.pth'}),
-    (['--keep-best', 1], {'best_AP_epoch_2.pth', 'best_AP_epoch_3.pth'}),
-    (['--keep-last', 1, '--keep-best', 2], {'epoch_2.pth', 'epoch_3.pth', 'epoch_4.pth', 'best_AP_epoch_2.pth'}),
-    (['--keep-best', 1, '--rule', 'AP=less'], {'best_AP_epoch_3.pth'}),
-    (['--keep-last', 9, '--keep-best', 9, '--all-runs'], set())])
-def test_prune_drops_what_the_dry_run_shows(mmckpt, used, options, gone):
-    before, names, use = content(used), {path.name for path in used.iterdir()}, disk_use(used)
-    status, out, _ = mmckpt('prune', used, *options, '--dry-run')
-    planned = {line.split()[line.split()[0] == '='] for line in out.splitlines() if ' goes' in line}
-    assert (status, planned) == (0, gone)
-    assert content(used) == before, 'a dry run changes nothing'
-    status, out, _ = mmckpt('prune', used, *options)
-    assert status == 0 and names - {path.name for path in used.iterdir()} == gone
-    freed = use - disk_use(used)
-    assert not gone or f'{f"{freed / 1e3:.1f} kB" if freed else "0 B"} freed' in out
-    assert mmckpt('verify', used)[0] == 0
-    assert CheckpointStore.read(used).latest_valid().name == 'epoch_5.pth'
-
-
-def test_other_runs_are_pruned_only_when_asked(mmckpt, used):
-    train(used, {6: 0.1, 7: 0.2})
-    assert mmckpt('prune', used, '--keep-last', 1)[0] == 0
-    assert {path.name for path in used.glob('epoch*')} == {f'epoch_{i}.pth' for i in (1, 2, 3, 4, 5, 7)}
-    assert mmckpt('prune', used, '--keep-last', 1, '--all-runs')[0] == 0
-    assert {path.name for path in used.glob('epoch*')} == {f'epoch_{i}.pth' for i in (1, 5, 7)}
-
-
-def test_the_last_valid_file_of_a_kind_is_never_dropped(mmckpt, used):
-    flip(used / 'epoch_5.pth')
-    before = content(used)
-    for options in (['--keep-last', 1], ['--keep-best', 1], ['--keep-last', 1, '--dry-run']):
-        status, _, err = mmckpt('prune', used, *options)
-        assert status == 2 and 'nothing was dropped' in err and 'its bytes have the digest' in err
-        assert content(used) == before
-    status, _, err = mmckpt('prune', used, '--keep-last', 2)
-    assert status == 0 and 'epoch_5.pth stays, but is bad' in err
-    assert {path.name for path in used.glob('epoch*')} == {f'epoch_{i}.pth' for i in (1, 4, 5)}
-
-
-def test_files_of_stock_mmengine_and_bests_without_a_score_stay(mmckpt, used, trained, tmp_path):
-    run = shutil.copytree(trained, tmp_path / 'stock')
-    (used / INDEX_NAME).unlink()
-    for directory in (run, used):
-        status, _, err = mmckpt('prune', directory, '--keep-last', 1, '--keep-best', 1)
-        assert status == 2 and f'mmckpt rebuild {directory}' in err
-        _, _, err = mmckpt('rebuild', directory)
-        assert ('is lost: metrics' in err) == (directory == used)
-        assert mmckpt('prune', directory, '--keep-last', 1, '--keep-best', 1)[0] == 0
-    assert {p.name for p in run.glob('*.pth')} == {p.name for p in trained.glob('*.pth')}
-    assert len([*used.glob('best*')]) == 4 and [p.name for p in used.glob('epoch*')] == ['epoch_5.pth']
-
-
-@pytest.mark.parametrize('options, said', [
-    ([], '--keep-last N'), (['--keep-last', 1, '--rule', 'AP=less'], '--rule is for --keep-best'),
-    (['--keep-best', 1, '--rule', 'loss=less'], "no checkpoint was kept as the best of 'loss'")])
-def test_prune_asks_for_what_it_needs(mmckpt, used, options, said):
-    status, _, err = mmckpt('prune', used, *options)
-    assert status == 2 and said in err
-
-
-@pytest.mark.parametrize('options', [['--keep-last', '0'], ['--keep-best', 'x'], ['--rule', 'AP'], ['--rule', '=less']])
-def test_an_argument_out_of_range_is_a_usage_error(used, options, capsys):
-    with pytest.raises(SystemExit, match='2'):
-        main(['prune', str(used), *options])
-    assert 'expected' in capsys.readouterr().err
 
 
 # While a training runs -------------------------------------------------------

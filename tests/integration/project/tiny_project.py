@@ -108,3 +108,27 @@ def kill_at_call(name, nth):
 if 'TINY_KILL_AT' in os.environ:
     _name, _nth = os.environ['TINY_KILL_AT'].split(':')
     kill_at_call(_name, int(_nth))
+
+
+@HOOKS.register_module()
+class KillRank(KillHook):
+    """Kills rank 1 only."""
+
+    def __init__(self, nth):
+        super().__init__('after_train_iter', nth)
+
+    def _count(self, runner, **kwargs):
+        if runner.rank == 1:
+            super()._count(runner)
+
+
+@HOOKS.register_module()
+class WriteSamples(Hook):
+    """Writes what identifies the samples of each batch, by rank."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        path = os.path.join(runner.work_dir, f'seen_{runner.world_size}_{runner.rank}.txt')
+        with open(path, 'a') as file:
+            # The sum of a disturbed image tells sample and augmentation.
+            sums = ' '.join(f'{float(image.sum()):.6f}' for image in data_batch['inputs'])
+            file.write(f'{runner.iter}: {sums}\n')
