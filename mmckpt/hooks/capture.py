@@ -12,7 +12,7 @@ from mmengine.utils import get_git_hash
 import mmckpt
 from mmckpt.hooks.envelope import envelope
 from mmckpt.hooks.facts import run_facts
-from mmckpt.hooks.runner_adapter import unwrapped_model
+from mmckpt.hooks.runner_adapter import bound_history, unwrapped_model
 from mmckpt.progress import Progress
 from mmckpt.state.plain import to_plain
 
@@ -31,12 +31,15 @@ class StateCapture:
         runner (Runner): The runner whose state is captured.
         save_optimizer (bool): Whether the optimizer goes into the dict.
         save_param_scheduler (bool): Whether the schedulers go into the dict.
+        history (int): Values of each logged scalar that go into the dict.
     """
 
-    def __init__(self, runner: Any, save_optimizer: bool, save_param_scheduler: bool) -> None:
+    def __init__(self, runner: Any, save_optimizer: bool, save_param_scheduler: bool,
+                 history: int) -> None:
         self.runner = runner
         self.save_optimizer = save_optimizer
         self.save_param_scheduler = save_param_scheduler
+        self.history = history
         self._constant_meta = dict(
             cfg=runner.cfg.pretty_text,
             experiment_name=runner.experiment_name,
@@ -63,7 +66,7 @@ class StateCapture:
             'meta': dict(epoch=progress.epoch, iter=progress.iter, seed=runner.seed,
                          time=time.strftime('%Y%m%d_%H%M%S'), **self._constant_meta),
             'state_dict': unwrapped_model(runner).state_dict(),
-            'message_hub': _hub_state(runner.message_hub),
+            'message_hub': _hub_state(runner.message_hub, self.history),
         }
         if self.save_optimizer and isinstance(runner.optim_wrapper, OptimWrapper):
             checkpoint['optimizer'] = runner.optim_wrapper.state_dict()
@@ -101,7 +104,8 @@ def stateful_hooks(runner: Any) -> dict[str, Any]:
     return found
 
 
-def _hub_state(message_hub: Any) -> dict[str, Any]:
+def _hub_state(message_hub: Any, history: int) -> dict[str, Any]:
+    bound_history(message_hub, history)
     state = message_hub.state_dict()
     # The hub hands out its live dict of resumed keys.
     return dict(log_scalars=state['log_scalars'], runtime_info=to_plain(state['runtime_info']),

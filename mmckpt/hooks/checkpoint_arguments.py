@@ -14,7 +14,7 @@ from mmckpt.policy.duration import parse_duration
 from mmckpt.state.snapshot import Snapshot
 from mmckpt.store import CheckpointStore
 
-_OWN = ('max_overhead', 'mtbf', 'history', 'keep_every', 'store')
+_OWN = ('max_overhead', 'mtbf', 'history', 'save_on_exception', 'keep_every', 'store')
 _STORE = ('async_save', 'on_busy', 'max_failures')
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os.path as osp
 import time
 from collections import deque
+from functools import partial
 from typing import Any, Optional, Union
 
 from mmengine.dist import is_main_process
@@ -75,6 +76,10 @@ class CheckpointHook(_CheckpointHook):
             taken instead of a bound on the overhead. Defaults to None.
         history (int): Values of each logged scalar that are kept in memory and
             in checkpoints; stock keeps a million. Defaults to 1000.
+        save_on_exception (bool): Whether to save once more when training ends
+            by an exception. The file is marked: random streams and data are
+            those of the moment, so a resume from it is not bit-exact, and it
+            is never a best. Defaults to False.
         keep_every (int): Keep every Nth periodic checkpoint for ever, on top
             of ``max_keep_ckpts``; counts epochs or iterations as ``interval``
             does. Defaults to -1, none.
@@ -95,11 +100,13 @@ class CheckpointHook(_CheckpointHook):
     _default_less_keys = list(DEFAULT_LESS)
 
     def __init__(self, *args: Any, max_overhead: float = 0.01, mtbf: Union[str, float, None] = None,
-                 history: int = 1000, keep_every: int = -1, store: Optional[dict] = None, **kwargs: Any) -> None:
+                 history: int = 1000, save_on_exception: bool = False, keep_every: int = -1,
+                 store: Optional[dict] = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         check_arguments(self, keep_every, history)
         self._auto = auto_schedule(self.interval, max_overhead, mtbf)
         self.history = history
+        self.save_on_exception = save_on_exception
         self.keep_every = keep_every
         self.store_cfg = checked_store_cfg(store)
         self.store: CheckpointStore | None = None
@@ -120,7 +127,7 @@ class CheckpointHook(_CheckpointHook):
         if not is_training(runner):
             return
         self._locate(runner)
-        on_train_exit(runner, self._close)
+        on_train_exit(runner, partial(self._close, runner))
         if self._is_local:
             choose_resume_file(runner, self.out_dir)
 
@@ -146,7 +153,7 @@ class CheckpointHook(_CheckpointHook):
         self._resume_keep_ids(runner)
         if not self._is_local:
             return
-        self._capture = StateCapture(runner, self.save_optimizer, self.save_param_scheduler)
+        self._capture = StateCapture(runner, self.save_optimizer, self.save_param_scheduler, self.history)
         if is_main_process():
             self._open_store(runner, loaded)
         if loaded is not None:
@@ -351,7 +358,7 @@ class CheckpointHook(_CheckpointHook):
 
     def _retention(self) -> Any:
         periodic = KeepRoles('periodic') if self.max_keep_ckpts < 0 else KeepLast(self.max_keep_ckpts)
-        policies = [periodic, KeepNone('interrupted')] + [KeepBest(f'best:{m}', 1, r) for m, r in self._best.rules()]
+        policies = [periodic, KeepNone('interrupted'), KeepNone('exception')] + [KeepBest(f'best:{m}', 1, r) for m, r in self._best.rules()]
         if self.keep_every > 0:
             policies.append(KeepEvery(self.keep_every, by_epoch=self.by_epoch))
         return AnyOf(*policies)
@@ -381,7 +388,23 @@ class CheckpointHook(_CheckpointHook):
     def _delta(self, runner: Any) -> ValidationDelta | None:
         return ValidationDelta(runner) if is_main_process() else None
 
-    def _close(self, reason: str, error: BaseException | None) -> None:
+    def _save_exception(self, runner: Any, error: BaseException | None) -> None:
+        """Save what there is, on this rank alone: the others may never come to a collective."""
+        # Updates that were applied; the Runner counts an iteration after its last hook.
+        applied = getattr(runner.optim_wrapper, '_inner_count', runner.iter)
+        progress = Progress(epoch=runner.epoch, iter=max(runner.iter, applied))
+        if self._step is None or self._step[0] != progress:
+            state = self._capture(progress, val_pending=False)
+            envelope(state)['inexact'] = f'it was made when training ended by {type(error).__name__}: {error}'
+            self.store.write(f'exception_iter_{progress.iter}.pth', state, progress=progress, roles=('exception',),
+                             point_last=False)
+
+    def _close(self, runner: Any, reason: str, error: BaseException | None) -> None:
+        if self.store is not None and reason == 'exception' and self.save_on_exception:
+            try:
+                self._save_exception(runner, error)
+            except Exception:
+                runner.logger.exception('The state at the exception could not be saved.')
         if self.store is not None:
             self.store.close(reason, error)
             self.store = None

@@ -24,7 +24,7 @@ def resume_banner(runner: Any, loaded: LoadedCheckpoint) -> str:
     """
     meta = loaded.meta
     writer = f"mmckpt {meta['mmckpt_version']}" if 'mmckpt_version' in meta else 'MMEngine'
-    rows = [*_parts(runner, loaded), *_streams(runner, loaded), *_hooks(loaded), *_validation(loaded)]
+    rows = [*_parts(runner, loaded), *_streams(runner, loaded), *_hooks(loaded), *_validation(loaded), *_marks(loaded)]
     order = {RESTORED: 0, MISSING: 1, INEXACT: 2, PENDING: 3}
     return '\n'.join([
         f'Resumed from {loaded.path}',
@@ -71,6 +71,11 @@ def _validation(loaded: LoadedCheckpoint) -> Iterator[tuple[str, str]]:
         yield RESTORED, 'results of the validation at this step, from the index'
     if loaded.validation_pending:
         yield PENDING, 'the validation of this step was not finished: it runs first'
+
+
+def _marks(loaded: LoadedCheckpoint) -> Iterator[tuple[str, str]]:
+    if 'inexact' in loaded.envelope:
+        yield INEXACT, f"{loaded.envelope['inexact']}. The resume is not bit-exact."
 
 
 def _restored_or_missing(there: bool, text: str) -> tuple[str, str]:

@@ -11,8 +11,46 @@ import numpy as np
 import torch
 
 
+# Random generators of users, by name; they are part of the streams from then on.
+_registered: dict[str, Any] = {}
+
+
+def register_generator(name: str, generator: Any) -> Any:
+    """Make a generator of your own part of every checkpoint and of every resume.
+
+    Register it where you make it, on every rank, before training starts, for
+    instance in the ``__init__`` of a model, transform or hook. It must live in
+    the training process: data workers have copies of their own.
+
+    Args:
+        name (str): Under which it is saved; a second one of a name replaces
+            the first.
+        generator (torch.Generator, numpy.random.Generator or random.Random):
+            The generator.
+
+    Returns:
+        The generator, to be kept.
+
+    Raises:
+        TypeError: If it is none of these.
+
+    Example:
+        >>> noise = register_generator('noise', torch.Generator().manual_seed(3))
+        >>> state = capture_rng_state()
+        >>> first = torch.rand(1, generator=noise)
+        >>> _ = restore_rng_state(state)
+        >>> torch.equal(first, torch.rand(1, generator=noise))
+        True
+    """
+    if not isinstance(generator, (torch.Generator, np.random.Generator, random.Random)):
+        raise TypeError('register_generator takes a torch.Generator, a numpy.random.Generator or a random.Random, '
+                        f'but got {type(generator).__name__}.')
+    _registered[name] = generator
+    return generator
+
+
 def capture_rng_state() -> dict[str, Any]:
-    """Return the state of every global random stream of this process.
+    """Return the state of every global and registered random stream of this process.
 
     Covers Python's ``random``, NumPy's global stream, PyTorch's CPU generator
     and the generator of every CUDA, XPU and MPS device there is. The result
@@ -29,10 +67,8 @@ def capture_rng_state() -> dict[str, Any]:
         >>> first == (random.random(), np.random.rand(), torch.rand(1).item())
         True
     """
-    version, internal, gauss_next = random.getstate()
     state: dict[str, Any] = {
-        'python': {'version': version, 'internal': torch.tensor(internal, dtype=torch.int64),
-                   'gauss_next': gauss_next},
+        'python': _python_state(random.getstate()),
         'numpy': _encode(np.random.get_state(legacy=False)),
         'torch': torch.get_rng_state(),
     }
@@ -42,6 +78,8 @@ def capture_rng_state() -> dict[str, Any]:
         state['xpu'] = [s.cpu() for s in torch.xpu.get_rng_state_all()]
     if torch.backends.mps.is_available():
         state['mps'] = torch.mps.get_rng_state().cpu()
+    if _registered:
+        state['registered'] = {name: _generator_state(g) for name, g in _registered.items()}
     return state
 
 
@@ -58,8 +96,7 @@ def restore_rng_state(state: dict[str, Any]) -> list[str]:
         list[str]: Names of the streams restored, such as ``['python', 'numpy',
         'torch']``.
     """
-    python = state['python']
-    random.setstate((python['version'], tuple(python['internal'].tolist()), python['gauss_next']))
+    random.setstate(_python_tuple(state['python']))
     np.random.set_state(_decode(state['numpy']))
     torch.set_rng_state(state['torch'].cpu())
     restored = ['python', 'numpy', 'torch']
@@ -72,6 +109,10 @@ def restore_rng_state(state: dict[str, Any]) -> list[str]:
     if 'mps' in state and torch.backends.mps.is_available():
         torch.mps.set_rng_state(state['mps'].cpu())
         restored.append('mps')
+    for name, generator in _registered.items():
+        if name in state.get('registered', {}):
+            _set_generator_state(generator, state['registered'][name])
+            restored.append(name)
     return restored
 
 
@@ -91,6 +132,32 @@ def preserved_rng() -> Iterator[None]:
         yield
     finally:
         restore_rng_state(state)
+
+
+def _python_state(state: tuple[Any, ...]) -> dict[str, Any]:
+    version, internal, gauss_next = state
+    return {'version': version, 'internal': torch.tensor(internal, dtype=torch.int64), 'gauss_next': gauss_next}
+
+
+def _python_tuple(state: dict[str, Any]) -> tuple[Any, ...]:
+    return state['version'], tuple(state['internal'].tolist()), state['gauss_next']
+
+
+def _generator_state(generator: Any) -> Any:
+    if isinstance(generator, torch.Generator):
+        return generator.get_state().cpu()
+    if isinstance(generator, random.Random):
+        return _python_state(generator.getstate())
+    return _encode(generator.bit_generator.state)
+
+
+def _set_generator_state(generator: Any, state: Any) -> None:
+    if isinstance(generator, torch.Generator):
+        generator.set_state(state.cpu())
+    elif isinstance(generator, random.Random):
+        generator.setstate(_python_tuple(state))
+    else:
+        generator.bit_generator.state = _decode(state)
 
 
 def _encode(value: Any) -> Any:

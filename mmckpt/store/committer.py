@@ -153,8 +153,9 @@ class Committer:
         self.catalog.drop(records)
         self.bytes_freed += freed
         # A second name of bytes that are kept frees nothing and is nobody's news.
-        self.logger.log(logging.INFO if freed else logging.DEBUG, 'Dropped %s: %s freed, %s in this run so far.',
-                        ', '.join(r.name for r in records), megabytes(freed), megabytes(self.bytes_freed))
+        self.logger.log(
+            logging.INFO if freed else logging.DEBUG, 'Dropped %s: %s freed, %s in this run so far.',
+            ', '.join(r.name for r in records), megabytes(freed), megabytes(self.bytes_freed))
         return records
 
     def _make_room(self, draft: Record, expected: int) -> None:

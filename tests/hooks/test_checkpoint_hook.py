@@ -197,6 +197,35 @@ def test_the_index_says_how_an_attempt_ended(tmp_path, error):
     assert CheckpointStore.read(tmp_path).latest_valid().name == 'epoch_1.pth'
 
 
+def test_save_on_exception_keeps_the_updates_made_so_far_and_says_that_it_is_not_exact(tmp_path):
+    runner = make_runner(tmp_path, metrics('AP', .5, .6), checkpoint=ours(save_best='AP', save_on_exception=True))
+    forward, calls = runner.model.forward, []
+
+    def failing(*args, mode='tensor', **kwargs):
+        calls.extend([1] if mode == 'loss' else [])
+        if len(calls) == 6:
+            raise RuntimeError('planted')
+        return forward(*args, mode=mode, **kwargs)
+
+    runner.model.forward = failing
+    with pytest.raises(RuntimeError, match='planted'):
+        runner.train()
+    assert names(tmp_path) == ['best_AP_epoch_1.pth', 'epoch_1.pth', 'exception_iter_5.pth']
+    resumed = make_runner(tmp_path, metrics('AP', .6, .7), checkpoint=ours(save_best='AP'), resume=True)
+    resumed.train()
+    assert 'INEXACT   it was made when training ended by RuntimeError: planted' in read_log(tmp_path)
+    assert 'exception_iter_5.pth' not in names(tmp_path)
+
+
+def test_history_of_scalars_is_bounded_in_memory_and_in_the_file(tmp_path):
+    hook = dict(type='mmckpt.CheckpointHook', interval=1, history=7)
+    runner = make_runner(tmp_path, metrics('AP', *[.5] * 40), checkpoint=hook, epochs=40)
+    runner.train()
+    assert all(len(buffer.data[0]) <= 107 for buffer in runner.message_hub.log_scalars.values())
+    for buffer in load(tmp_path / 'epoch_40.pth')['message_hub']['log_scalars'].values():
+        assert len(buffer.data[0]) <= 7
+
+
 # Bad input ------------------------------------------------------------------------------
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmckpt.state.rng import capture_rng_state, preserved_rng, restore_rng_state
+from mmckpt.state import rng
+from mmckpt.state.rng import capture_rng_state, preserved_rng, register_generator, restore_rng_state
 
 
 def draws():
@@ -46,6 +47,27 @@ def test_preserved_rng_hides_draws_even_when_the_body_raises():
         draws()
         raise ZeroDivisionError
     assert draws() == expected
+
+
+@pytest.mark.parametrize('generator, draw', [
+    (torch.Generator().manual_seed(1), lambda g: torch.randn(1, generator=g).item()),
+    (np.random.default_rng(1), lambda g: g.standard_normal()),
+    (np.random.Generator(np.random.Philox(1)), lambda g: g.integers(1 << 40)),
+    (random.Random(1), lambda g: g.gauss(0, 1)),
+])
+def test_registered_generators_continue_after_a_round_trip(generator, draw, tmp_path, monkeypatch):
+    monkeypatch.setattr(rng, '_registered', {})
+    register_generator('mine', generator)
+    draw(generator)
+    torch.save(capture_rng_state(), tmp_path / 'rng.pth')
+    expected = [draw(generator) for _ in range(3)]
+    assert 'mine' in restore_rng_state(torch.load(tmp_path / 'rng.pth', weights_only=True))
+    assert [draw(generator) for _ in range(3)] == expected
+
+
+def test_registering_something_else_is_refused():
+    with pytest.raises(TypeError, match='but got int'):
+        register_generator('seed', 3)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
