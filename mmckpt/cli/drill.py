@@ -6,16 +6,16 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mmckpt.cli.console import print_table, say, shown_path
-from mmckpt.cli.drill_causes import causes_of_chance, causes_of_difference
-from mmckpt.cli.drill_compare import Comparison, Part, compare, hub_noise, lost_attributes
+from mmckpt.cli.drill_causes import causes_of_chance, causes_of_difference, unexplained
+from mmckpt.cli.drill_compare import Comparison, Part, compare, lost_attributes, noise_of, unlike_generators
 from mmckpt.cli.drill_process import Plan
 from mmckpt.errors import MMCkptError, UsageError
 
@@ -59,9 +59,9 @@ class ResumeDrill:
         cut = straight['cut']
         _check_length(straight, 2 * cut, self.iterations)
         first = self._process('first', 'up to the restart')
-        chance = compare(straight['trace'], first['trace'], 0, cut, hub_noise(straight['trace'], first['trace'], cut))
-        if _substantial(chance):
-            return self._report_chance(straight, chance)
+        chance = compare(straight['trace'], first['trace'], 0, cut, noise_of(straight['trace'], first['trace'], cut))
+        if chance.differing:
+            return self._report_chance(straight, first, chance)
         try:
             resumed = self._process('resumed', 'from there on in a new process')
         except ProcessFailed as error:
@@ -89,44 +89,44 @@ class ResumeDrill:
         return torch.load(result, weights_only=True)
 
     def _report(self, straight: dict[str, Any], first: dict[str, Any], resumed: dict[str, Any]) -> int:
-        cut, traces = straight['cut'], (straight['trace'], resumed['trace'])
+        cut = straight['cut']
         _check_place(resumed, cut)
-        noise = hub_noise(straight['trace'], first['trace'], cut)
-        found = compare(*traces, cut, 2 * cut, noise)
+        noise = noise_of(straight['trace'], first['trace'], cut)
+        found = compare(straight['trace'], resumed['trace'], cut, 2 * cut, noise)
         lost = lost_attributes(*(result['attributes'] for result in (straight, first, resumed)))
-        print_table(f'Resume drill of {shown_path(self.config)}: {2 * cut} iterations straight, and {cut} + {cut} with '
-                    'a new process in between', ['part', 'compared', 'result'],
-                    [[p.name, _entries(p, cut), _result(p, cut)] for p in found.parts if p.entries])
-        print(_circumstances(straight))
+        self._print_parts(f'{2 * cut} iterations straight, against {cut} + {cut} with a new process in between',
+                          straight, found)
         if not found.differing:
             if lost:
-                print(f"note: the restart lost {', '.join(lost[:3])}; these iterations do not depend on it")
-            print(f'resume drill: IDENTICAL: {cut} + {cut} iterations are the {2 * cut} of the straight run, to the bit',
-                  flush=True)
+                print(f"note: the restart lost {', '.join(map(str, lost[:3]))}; these iterations do not depend on it")
+            print(f'resume drill: IDENTICAL: {cut} + {cut} iterations are the {2 * cut} of the straight run, to the '
+                  'bit', flush=True)
             return 0
-        for cause in causes_of_difference(found, lost, resumed | {'kernels': self._kernels(found)}):
-            print(f'cause: {cause}')
-        print(f'resume drill: NOT IDENTICAL: the resumed run is another one from iteration {found.first + 1} on '
-              f'({found.differing[0].name})', flush=True)
+        self._print_causes(causes_of_difference(found, lost, resumed), found)
+        print(f'resume drill: NOT IDENTICAL: the resumed run is another one from iteration {found.first + 1} on',
+              flush=True)
         return 1
 
-    def _report_chance(self, straight: dict[str, Any], found: Comparison) -> int:
-        cut = straight['cut']
-        print_table(f'Resume drill of {shown_path(self.config)}: the first {cut} iterations, run twice',
-                    ['part', 'compared', 'result'],
-                    [[p.name, _entries(p, cut), _result(p, None)] for p in found.parts if p.entries])
+    def _report_chance(self, straight: dict[str, Any], first: dict[str, Any], found: Comparison) -> int:
+        self._print_parts(f"the first {straight['cut']} iterations, run twice", straight, found)
+        unlike = unlike_generators(straight['attributes'], first['attributes'])
+        self._print_causes(causes_of_chance(found, unlike), found)
+        print(f'resume drill: NOT REPRODUCIBLE: two runs that are started alike part at iteration {found.first + 1}, '
+              'so no resume can be exact', flush=True)
+        return 1
+
+    def _print_parts(self, what: str, straight: dict[str, Any], found: Comparison) -> None:
+        rows = [[p.name, f'{p.entries}', _result(p, found)] for p in found.parts if p.entries]
+        print_table(f'Resume drill of {shown_path(self.config)}: {what}', ['part', 'entries', 'at each iteration'],
+                    rows)
         print(_circumstances(straight))
-        for cause in causes_of_chance(found, straight, self._kernels(found)):
-            print(f'cause: {cause}')
-        print('resume drill: NOT REPRODUCIBLE: two runs that are started alike part at iteration '
-              f'{found.first + 1} ({found.differing[0].name}), so no resume can be exact', flush=True)
-        return 1
 
-    def _kernels(self, found: Comparison) -> list[str]:
-        """Ask PyTorch for kernels that are not deterministic, where nothing but they can explain what differs."""
-        if set(found.at(found.first)) - {'losses', 'weights', 'buffers', 'optimizer', 'gradients', 'EMA'}:
-            return []
-        return self._process('kernels', 'once more, listening for kernels that are not deterministic')['kernels']
+    def _print_causes(self, causes: list[str], found: Comparison) -> None:
+        if not causes:
+            kernels = self._process('kernels', 'once more, listening for kernels that are not deterministic')
+            causes = [unexplained(found, kernels['kernels'])]
+        for cause in causes:
+            print(textwrap.fill(f'cause: {cause}', 110, subsequent_indent='       ', break_on_hyphens=False))
 
 
 def drill(config: str, options: dict[str, Any] | None, iterations: int, safe: bool, work_dir: str) -> int:
@@ -152,27 +152,14 @@ def _check_place(resumed: dict[str, Any], cut: int) -> None:
                             'written, or not found')
 
 
-def _substantial(found: Comparison) -> bool:
-    return any(p.name not in ('message hub', 'hooks') for p in found.differing)
-
-
-def _entries(part: Part, cut: int) -> str:
-    if part.name in ('sample order', 'data batches'):
-        return f'{cut} batches'
-    return f'{part.entries} term(s) x {cut}' if part.name == 'losses' else f'{part.entries} x {cut + 1}'
-
-
-def _result(part: Part, cut: int | None) -> str:
+def _result(part: Part, found: Comparison) -> str:
     if part.parted is None:
         return 'identical'
-    where = '' if part.name in ('sample order', 'data batches') else ': ' + _shown(part.where)
-    if part.parted == cut and part.name not in ('losses', 'sample order', 'data batches'):
-        return f'NOT RESTORED{where}'
-    return f'DIFFERS from iteration {part.parted + 1} on{where}'
-
-
-def _shown(paths: tuple[str, ...]) -> str:
-    return paths[0] if len(paths) == 1 else f'{paths[0]} and {len(paths) - 1} more'
+    where = ', '.join(path for path in part.where[:1] if path and part.name not in ('sample order', 'data batches'))
+    where = f': {where}' + (f' and {len(part.where) - 1} more' if len(part.where) > 1 else '') if where else ''
+    if part.name not in found.roots:
+        return f'differs from iteration {part.parted + 1} on{where}'
+    return f'DIFFERS FIRST, from iteration {part.parted + 1} on{where}'
 
 
 def _circumstances(straight: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from mmckpt.cli.train_options import disable_validation
 from mmckpt.data import DeterministicDataset
 from mmckpt.errors import MMCkptError, UsageError
 from mmckpt.loops import EpochBasedTrainLoop as ExactEpochs
+from mmckpt.loops import IterBasedTrainLoop as ExactIters
 from mmckpt.registry import LOOPS
 
 SEED = 0
@@ -81,7 +82,8 @@ def run(plan: Plan) -> None:
     kernels = _train(runner, plan.role == 'kernels')
     torch.save({
         'cut': cut, 'cuts_inside': cuts_inside, 'epoch_length': natural_length, 'kernels': kernels,
-        'loop': type(runner.train_loop).__name__, 'workers': loader.num_workers,
+        'loop': type(runner.train_loop).__name__,
+        'exact_loop': isinstance(runner.train_loop, (ExactEpochs, ExactIters)), 'workers': loader.num_workers,
         'device': next((p.device.type for p in runner.model.parameters()), 'cpu'),
         'seeds_samples': isinstance(loader.dataset, DeterministicDataset),
         'keeps_streams': any(type(hook).__name__ == 'RNGStateHook' for hook in runner.hooks),
