@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os.path as osp
-import time
 from collections import deque
 from functools import partial
 from typing import Any, Optional, Union
@@ -16,9 +15,7 @@ from mmckpt.errors import near_matches
 from mmckpt.hooks.best_metrics import BestMetrics
 from mmckpt.hooks.capture import StateCapture
 from mmckpt.hooks.checkpoint_arguments import auto_schedule, check_arguments, checked_store_cfg
-from mmckpt.hooks.envelope import envelope
 from mmckpt.hooks.preflight import resume_preflight
-from mmckpt.hooks.rank_state import RankState
 from mmckpt.hooks.resume import LoadedCheckpoint, choose_resume_file
 from mmckpt.hooks.resume_banner import resume_banner
 from mmckpt.hooks.runner_adapter import (
@@ -31,7 +28,8 @@ from mmckpt.hooks.runner_adapter import (
     progress_between,
     validation_due,
 )
-from mmckpt.hooks.validation_delta import PendingValidationHook, ValidationDelta
+from mmckpt.hooks.step_writer import StepWriter
+from mmckpt.hooks.validation_delta import PendingValidationHook
 from mmckpt.policy.retention import AnyOf, KeepBest, KeepEvery, KeepLast, KeepNone, KeepRoles
 from mmckpt.policy.selection import DEFAULT_GREATER, DEFAULT_LESS, infer_rule
 from mmckpt.progress import Progress
@@ -112,13 +110,11 @@ class CheckpointHook(_CheckpointHook):
         self.store: CheckpointStore | None = None
         self._asked_out_dir = self.out_dir
         self._is_training = False
-        self._capture: StateCapture | None = None
         self._loaded: LoadedCheckpoint | None = None
         self._metrics: dict[str, float] = {}
-        # The step written last: its progress, its file names, and the small state at that moment.
-        self._step: tuple[Progress, list[str], ValidationDelta | None] | None = None
         self._best = BestMetrics(self)
-        self._rank_state = RankState()
+        # While a training runs and its files lie on the local disk.
+        self._writer: StepWriter | None = None
 
     # Events of the run -------------------------------------------------------
 
@@ -153,16 +149,12 @@ class CheckpointHook(_CheckpointHook):
         self._resume_keep_ids(runner)
         if not self._is_local:
             return
-        self._capture = StateCapture(runner, self.save_optimizer, self.save_param_scheduler, self.history)
         if is_main_process():
             self._open_store(runner, loaded)
+        capture = StateCapture(runner, self.save_optimizer, self.save_param_scheduler, self.history)
+        self._writer = StepWriter(capture, self.store, self._auto)
         if loaded is not None:
-            records = broadcast_object(self.store and self.store.records_of_run())
-            self._best.resume_from_store(runner, records)
-            runner.logger.info(resume_banner(runner, loaded))
-            if loaded.validation_pending and runner.val_loop is not None:
-                self._step = (progress_between(runner), [osp.basename(loaded.path)], self._delta(runner))
-                runner.register_hook(PendingValidationHook())
+            self._finish_resume(runner, loaded)
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
                          outputs: Optional[dict] = None) -> None:
@@ -200,26 +192,17 @@ class CheckpointHook(_CheckpointHook):
             super().after_val_epoch(runner, metrics)
 
     def after_val(self, runner: Any) -> None:
-        """Complete the record of this step's files with what the validation changed."""
-        if self._step is None or self._step[0] != progress_between(runner):
-            return
-        _, names, delta = self._step
-        if self.store is not None and delta is not None:
-            self.store.amend(names, metrics=self._metrics, val_pending=False,
-                             post_validation=delta.collect(self._metrics))
-        self._step = None
+        """Complete the records of this step's files with what the validation changed."""
+        if self._writer is not None and self._writer.has(progress_between(runner)):
+            self._writer.complete(self._metrics)
 
     def after_train(self, runner: Any) -> None:
         """Make sure that the last state is on disk, then publish as MMEngine does."""
-        if self._capture is not None and self.save_last and (self._auto or self.interval > 0):
+        if self._writer is not None and self.save_last and (self._auto or self.interval > 0):
             self._save_unsaved_end(runner)
         if self.store is not None:
             self.store.wait()
         super().after_train(runner)
-
-    def gather_checkpoint_state(self, runner: Any) -> None:
-        """Collect what differs from rank to rank; called on every rank before a file is written."""
-        self._rank_state.gather(runner)
 
     def save_interrupted(self, runner: Any, progress: Progress) -> None:
         """Save off the interval, because the run is about to be stopped; call it on every rank.
@@ -228,14 +211,14 @@ class CheckpointHook(_CheckpointHook):
             runner (Runner): The runner, in ``after_train_iter``.
             progress (Progress): Completed counts.
         """
-        if self._capture is not None and (self._step is None or self._step[0] != progress):
-            self._write(runner, f'interrupted_iter_{progress.iter}.pth', progress, roles=('interrupted',),
-                        val_pending=validation_due(runner, progress, by_epoch=False))
+        if self._writer is not None and not self._writer.has(progress):
+            self._writer.write(f'interrupted_iter_{progress.iter}.pth', progress, roles=('interrupted',),
+                               val_pending=validation_due(runner, progress, by_epoch=False))
 
     # Writing -----------------------------------------------------------------
 
     def _save_checkpoint(self, runner: Any) -> None:
-        if not self._is_local:
+        if self._writer is None:
             super()._save_checkpoint(runner)
             return
         progress = progress_after_epoch(runner) if self.by_epoch else progress_after_iter(runner)
@@ -247,7 +230,7 @@ class CheckpointHook(_CheckpointHook):
             self.keep_ckpt_ids.append(step)
             runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
         name = self._point_last(runner, step)
-        self._write(runner, name, progress, roles=('periodic',), val_pending=val_pending)
+        self._writer.write(name, progress, roles=('periodic',), val_pending=val_pending)
 
     def _save_unsaved_end(self, runner: Any) -> None:
         """Early stopping ends a run between two intervals; stock would leave no file of its end."""
@@ -260,7 +243,7 @@ class CheckpointHook(_CheckpointHook):
     def _save_best_checkpoint(self, runner: Any, metrics: dict) -> None:
         if not self.save_best:
             return
-        if not self._is_local:
+        if self._writer is None:
             super()._save_best_checkpoint(runner, metrics)
             return
         progress = progress_between(runner)
@@ -270,54 +253,27 @@ class CheckpointHook(_CheckpointHook):
             self.store.retention = self._retention()
         for metric, score in improved:
             self._best.note(runner, metric, score, f'best_{metric}_{step_file}'.replace('/', '_'))
-        if not improved:
-            return
-        written = self._step is not None and self._step[0] == progress
         # As with stock, the step of a best has a file under its plain name too, once there are periodic files.
-        named = self.last_ckpt is not None and osp.basename(self.last_ckpt) != step_file and not written
+        named = (bool(improved) and not self._writer.has(progress) and self.last_ckpt is not None
+                 and osp.basename(self.last_ckpt) != step_file)
         if named:
             self._point_last(runner, progress.count(self.by_epoch))
         for metric, score in improved:
             self._place_best(runner, metric, score, progress)
-        if named and self._step is not None and self.store is not None:
-            roles, scores = tuple(f'best:{m}' for m, _ in improved), dict(improved)
-            self.store.link(self._step[1][0], step_file, roles=roles, scores=scores, point_last=True)
-            self._step[1].append(step_file)
+        if named and self._writer.has(progress):
+            self._writer.link(step_file, roles=tuple(f'best:{m}' for m, _ in improved), scores=dict(improved),
+                              point_last=True)
 
     def _place_best(self, runner: Any, metric: str, score: float, progress: Progress) -> None:
         name = osp.basename(self._best.path(metric))
         roles, scores = (f'best:{metric}',), {metric: score}
-        if self._step is None or self._step[0] != progress:
-            self._write(runner, name, progress, roles=roles, scores=scores, point_last=False)
-        elif self.store is not None:
-            self.store.link(self._step[1][0], name, roles=roles, scores=scores)
-            self._step[1].append(name)
-        count = progress.count(self.by_epoch)
-        runner.logger.info(f'The best checkpoint with {score:0.4f} {metric} at {count} '
-                           f'{"epoch" if self.by_epoch else "iter"} is saved to {name}.')
-
-    def _write(self, runner: Any, name: str, progress: Progress, *, roles: tuple[str, ...],
-               scores: dict[str, float] | None = None, val_pending: bool = False,
-               point_last: bool = True) -> None:
-        started = time.perf_counter()
-        # A collective, so on every rank: before_save_checkpoint is called on rank 0 only.
-        runner.call_hook('gather_checkpoint_state')
-        self._step = (progress, [name], self._delta(runner))
-        if self.store is not None:
-            self._write_state(name, progress, roles, scores, val_pending, point_last)
-        if self._auto is not None:
-            written = self.store.last_write_seconds if self.store is not None else 0.0
-            self._auto.saved(runner, progress, time.perf_counter() - started, written)
-
-    def _write_state(self, name: str, progress: Progress, roles: tuple[str, ...], scores: dict[str, float] | None,
-                     val_pending: bool, point_last: bool) -> None:
-        assert self._capture is not None and self.store is not None
-        state = self._capture(progress, val_pending)
-        envelope(state)['ranks'] = self._rank_state.state()
-        saved = self.store.write(name, state, progress=progress, roles=roles, scores=scores,
-                                 val_pending=val_pending, point_last=point_last)
-        if not saved:
-            self._step = None
+        if self._writer.has(progress):
+            self._writer.link(name, roles=roles, scores=scores)
+        else:
+            self._writer.write(name, progress, roles=roles, scores=scores, point_last=False)
+        runner.logger.info(
+            f'The best checkpoint with {score:0.4f} {metric} at {progress.count(self.by_epoch)} '
+            f'{"epoch" if self.by_epoch else "iter"} is saved to {name}.')
 
     # Set-up ------------------------------------------------------------------
 
@@ -356,6 +312,19 @@ class CheckpointHook(_CheckpointHook):
                 'the same name will be replaced, all others stay. Pass --resume (resume=True) to go on with that '
                 'run, or choose another work_dir.')
 
+    def _finish_resume(self, runner: Any, loaded: LoadedCheckpoint) -> None:
+        name = osp.basename(loaded.path)
+        local = self.store is not None and osp.realpath(loaded.path) == osp.realpath(osp.join(self.out_dir, name))
+        known = local and self.store.find(name) is not None
+        records, known = broadcast_object((self.store and self.store.records_of_run(), known))
+        self._best.resume_from_store(runner, records)
+        runner.logger.info(resume_banner(runner, loaded))
+        if loaded.validation_pending and runner.val_loop is not None:
+            if known:
+                # The record of this file takes the results, and a best can be a link to it.
+                self._writer.adopt(name, progress_between(runner))
+            runner.register_hook(PendingValidationHook())
+
     def _retention(self) -> Any:
         periodic = KeepRoles('periodic') if self.max_keep_ckpts < 0 else KeepLast(self.max_keep_ckpts)
         policies = [periodic, KeepNone('interrupted'), KeepNone('exception')] + [KeepBest(f'best:{m}', 1, r) for m, r in self._best.rules()]
@@ -385,28 +354,16 @@ class CheckpointHook(_CheckpointHook):
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         return name
 
-    def _delta(self, runner: Any) -> ValidationDelta | None:
-        return ValidationDelta(runner) if is_main_process() else None
-
-    def _save_exception(self, runner: Any, error: BaseException | None) -> None:
-        """Save what there is, on this rank alone: the others may never come to a collective."""
-        # Updates that were applied; the Runner counts an iteration after its last hook.
-        applied = getattr(runner.optim_wrapper, '_inner_count', runner.iter)
-        progress = Progress(epoch=runner.epoch, iter=max(runner.iter, applied))
-        if self._step is None or self._step[0] != progress:
-            state = self._capture(progress, val_pending=False)
-            envelope(state)['inexact'] = f'it was made when training ended by {type(error).__name__}: {error}'
-            self.store.write(f'exception_iter_{progress.iter}.pth', state, progress=progress, roles=('exception',),
-                             point_last=False)
-
     def _close(self, runner: Any, reason: str, error: BaseException | None) -> None:
-        if self.store is not None and reason == 'exception' and self.save_on_exception:
+        if self._writer is not None and reason == 'exception' and self.save_on_exception:
+            # Updates that were applied; the Runner counts an iteration after its last hook.
+            applied = getattr(runner.optim_wrapper, '_inner_count', runner.iter)
             try:
-                self._save_exception(runner, error)
+                self._writer.write_at_exception(Progress(runner.epoch, max(runner.iter, applied)), error)
             except Exception:
                 runner.logger.exception('The state at the exception could not be saved.')
-        if self.store is not None:
-            self.store.close(reason, error)
-            self.store = None
-        self._capture = None
+        self._writer = None
         self._is_training = False
+        if self.store is not None:
+            store, self.store = self.store, None
+            store.close(reason, error)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import is_main_process
+from mmengine.hooks import SyncBuffersHook
+from mmengine.runner import IterBasedTrainLoop
 
 from mmckpt.errors import (
     CheckpointNotFoundError,
@@ -122,6 +124,7 @@ class LoadedCheckpoint:
         states = dict(self.envelope.get('hooks', {}))
         if self.post_validation is not None:
             states.update(apply_delta(runner, self.post_validation))
+            _repeat_buffer_sync(runner)
         hooks = stateful_hooks(runner)
         for name, hook in hooks.items():
             if name in states:
@@ -184,3 +187,15 @@ def _listing(title: str, entries: list[str], most: int = 5) -> str:
     shown = ''.join(f'\n    {entry}' for entry in entries[:most])
     more = f'\n    ... and {len(entries) - most} more' if len(entries) > most else ''
     return f'\n  {len(entries)} {title}:{shown}{more}'
+
+
+def _repeat_buffer_sync(runner: Any) -> None:
+    """Average the buffers of the ranks as the validation after this file did.
+
+    In iteration-based training ``SyncBuffersHook`` does so before a
+    validation; the file was written before, and buffers are too big for a record.
+    """
+    if isinstance(runner.train_loop, IterBasedTrainLoop):
+        for hook in runner.hooks:
+            if isinstance(hook, SyncBuffersHook):
+                hook.before_val_epoch(runner)

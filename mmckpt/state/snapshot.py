@@ -27,7 +27,10 @@ Staged = Callable[[], Any]
 # Values of these types cannot change, so the copy may share them.
 _SHARED = frozenset({int, float, bool, str, bytes, complex, type(None), type, torch.dtype, torch.device,
                      torch.Size, FunctionType, BuiltinFunctionType})
-_shape_and_dtype = attrgetter('shape', 'dtype')
+_TENSOR = {torch.Tensor}
+_DICTS = (dict, OrderedDict)
+_CONTAINERS = (dict, OrderedDict, list, tuple)
+_shape, _dtype = attrgetter('shape'), attrgetter('dtype')
 
 
 class Snapshot:
@@ -101,7 +104,8 @@ class _Plan:
 
     def __init__(self, tensors: Sequence[torch.Tensor]) -> None:
         self.staged: list[torch.Tensor] = [torch.empty(0)] * len(tensors)
-        self._kinds = list(map(_shape_and_dtype, tensors))
+        self._shapes = list(map(_shape, tensors))
+        self._dtypes = list(map(_dtype, tensors))
         # Positions of tensors that are copied by value, and pairs of those that must stay tied.
         self._copied: list[int] = []
         self._tied: list[tuple[int, int]] = []
@@ -117,20 +121,24 @@ class _Plan:
         for component in components(tensors[members[0]] for members in places.values()):
             self._add(tensors, component, [i for view in component.views for i in places[id(view)]])
         self._targets = [self.staged[i] for i in self._copied] + [part.buffer for part in self._shared]
-        self._addresses = 0 if special else len(set(map(torch.Tensor.data_ptr, tensors)))
+        self._addresses = [] if special else list(map(torch.Tensor.data_ptr, tensors))
 
     def fits(self, tensors: Sequence[torch.Tensor]) -> bool:
         """Whether the buffers and the ties are right for other tensors."""
-        if self._special or list(map(_shape_and_dtype, tensors)) != self._kinds:
+        if self._special or list(map(_dtype, tensors)) != self._dtypes or list(map(_shape, tensors)) != self._shapes:
             return False
         try:
             addresses = list(map(torch.Tensor.data_ptr, tensors))
         except RuntimeError:
             # A sparse tensor, for instance, has no address.
             return False
-        return (len(set(addresses)) == self._addresses
-                and all(addresses[i] == addresses[j] for i, j in self._tied)
-                and all(part.fits(tensors) for part in self._shared))
+        if addresses != self._addresses and not self._tied_alike(addresses):
+            return False
+        return all(part.fits(tensors) for part in self._shared)
+
+    def _tied_alike(self, addresses: list[int]) -> bool:
+        return (len(set(addresses)) == len(set(self._addresses))
+                and all(addresses[i] == addresses[j] for i, j in self._tied))
 
     def copy(self, tensors: Sequence[torch.Tensor]) -> Callable[[], None]:
         """Copy the tensors; return a function that waits until that is done."""
@@ -228,35 +236,35 @@ def _nothing() -> None:
 
 def _collect(tree: Any, found: list[torch.Tensor]) -> None:
     kind = type(tree)
-    if kind is dict or kind is OrderedDict:
-        values = tree.values()
-    elif kind is list or kind is tuple:
-        values = tree
-    else:
-        if isinstance(tree, torch.Tensor):
-            found.append(tree)
-        return
-    # Leaves are dealt with here: a call for each costs milliseconds at some thousand tensors.
-    for value in values:
-        if type(value) is torch.Tensor:
-            found.append(value)
-        elif type(value) not in _SHARED:
-            _collect(value, found)
+    if kind in _CONTAINERS:
+        values = tree.values() if kind in _DICTS else tree
+        kinds = set(map(type, values))
+        # Most containers hold tensors only, or numbers only: no loop in Python over thousands of them.
+        if kinds == _TENSOR:
+            found.extend(values)
+        elif not kinds <= _SHARED:
+            for value in values:
+                _collect(value, found)
+    elif isinstance(tree, torch.Tensor):
+        found.append(tree)
 
 
 def _rebuild(tree: Any, staged: Iterator[torch.Tensor], path: str) -> Any:
     """Return the tree with fresh containers and with staged tensors, in the order of :func:`_collect`."""
     kind = type(tree)
-    if kind is dict or kind is OrderedDict:
-        copy = kind()
-        for key, value in tree.items():
-            copy[key] = (next(staged) if type(value) is torch.Tensor else value if type(value) in _SHARED
-                         else _rebuild(value, staged, f'{path}[{key!r}]'))
+    if kind in _DICTS:
+        kinds = set(map(type, tree.values()))
+        if kinds == _TENSOR:
+            copy = kind(zip(tree, staged))
+        elif kinds <= _SHARED:
+            copy = kind(tree)
+        else:
+            copy = kind((key, _rebuild(value, staged, f'{path}[{key!r}]')) for key, value in tree.items())
         if kind is OrderedDict and tree.__dict__:
             # Modules keep their versions in an attribute of the state dict.
             copy.__dict__.update(_rebuild(tree.__dict__, iter(()), f'{path}.__dict__'))
         return copy
-    if kind is list or kind is tuple:
+    if kind in _CONTAINERS:
         return kind([_rebuild(value, staged, f'{path}[{i}]') for i, value in enumerate(tree)])
     if isinstance(tree, torch.Tensor):
         return next(staged)

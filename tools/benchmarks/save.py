@@ -1,0 +1,102 @@
+"""What saving a checkpoint costs, against MMEngine, Lightning, torch and the machine's floor.
+
+    python tools/benchmarks/save.py --sizes 100MB,500MB,2GB,many --repeats 9
+
+Every way to save runs once in each round, and the medians over the rounds are
+printed, so that a busy minute of the machine hits all of them. Between two
+saves the optimizer makes a step; waiting for a write in the background, and
+removing the files, is not timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import torch
+from contestants import Contestant, contestants
+from measure import PeakMemory, environment, interleaved, median, seconds, table, written_bytes
+from mmengine.runner import Runner
+from runner_saves import best_table, overhead_table
+from workload import SIZES, make_runner
+
+_NEVER = dict(type='CheckpointHook', interval=10 ** 9, save_last=False)
+_STOCK = 'MMEngine Runner.save_checkpoint'
+
+
+def trained(size: str, directory: Path) -> Runner:
+    """Return a Runner that has made one step, with gradients for further ones."""
+    runner = make_runner(SIZES[size], directory, _NEVER)
+    runner.train()
+    for parameter in runner.model.parameters():
+        parameter.grad = torch.full_like(parameter, 1e-3)
+    return runner
+
+
+def timed_round(runner: Runner, contestant: Contestant) -> tuple[float, int]:
+    """Change the state, save it, and wait; return the blocked seconds and the bytes written."""
+    runner.optim_wrapper.optimizer.step()
+    before = written_bytes()
+    blocked = seconds(contestant.save)
+    contestant.settle()
+    return blocked, written_bytes() - before
+
+
+def peak_memory(size: str, name: str, directory: str) -> int:
+    """Return the bytes of memory that one save needs at most; for a process of its own."""
+    for warm_or_measured in ('tiny', size):
+        with tempfile.TemporaryDirectory(dir=directory) as scratch:
+            runner = trained(warm_or_measured, Path(scratch) / 'run')
+            with contestants(runner, Path(scratch)) as found, PeakMemory() as peak:
+                found[name].save()
+                found[name].settle()
+    return peak.bytes
+
+
+def save_table(size: str, repeats: int, directory: Path) -> str:
+    """Measure all ways to save a state of one size."""
+    with tempfile.TemporaryDirectory(dir=directory) as scratch:
+        runner = trained(size, Path(scratch) / 'run')
+        with contestants(runner, Path(scratch)) as found:
+            results = interleaved([partial(timed_round, runner, one) for one in found.values()], repeats)
+            durable = [one.durable for one in found.values()]
+    blocked = {name: median(seconds for seconds, _ in result) for name, result in zip(found, results)}
+    written = {name: median(count for _, count in result) for name, result in zip(found, results)}
+    # A process for each, so that no allocator hides what another one left.
+    with multiprocessing.get_context('spawn').Pool(1, maxtasksperchild=1) as pool:
+        peaks = pool.starmap(peak_memory, [(size, name, str(directory)) for name in found], chunksize=1)
+    state = SIZES[size].bytes
+    rows = [(name, f'{1e3 * seconds:.1f}', f'{seconds / blocked[_STOCK]:.3f}',
+             f'{seconds / blocked["memcpy floor"]:.2f}', f'{written[name] / state:.2f}', f'{peak / state:.2f}', when)
+            for (name, seconds), peak, when in zip(blocked.items(), peaks, durable)]
+    header = ['save', 'blocked ms', 'x stock', 'x memcpy', 'written x state', 'peak memory x state', 'durable']
+    return table(header, rows)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--sizes', default='100MB,500MB,2GB,many', help=f'comma-separated, of {", ".join(SIZES)}')
+    parser.add_argument('--repeats', type=int, default=9, help='rounds that count, after one that does not')
+    parser.add_argument('--dir', type=Path, default=Path('.'), help='a directory on the disk to be measured')
+    args = parser.parse_args()
+    sizes = args.sizes.split(',')
+    unknown = sorted(set(sizes) - set(SIZES))
+    if unknown:
+        parser.error(f'--sizes knows {", ".join(SIZES)}, but got {", ".join(unknown)}')
+    print(environment(args.dir))
+    for size in sizes:
+        print(f'\n### One save of {size} ({SIZES[size].bytes / 1e6:.1f} MB in {4 * SIZES[size].matrices} tensors)\n')
+        print(save_table(size, args.repeats, args.dir), flush=True)
+    for size in sizes:
+        print(f'\n### Three metrics improve at the step of a periodic save, {size}\n')
+        print(best_table(SIZES[size], args.repeats, args.dir), flush=True)
+    print('\n### What a save costs besides writing, with a config of 60 blocks\n')
+    print(overhead_table(args.repeats, args.dir))
+
+
+if __name__ == '__main__':
+    main()
