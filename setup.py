@@ -31,7 +31,10 @@ setup(
     ],
     extras_require={
         'demo': ['scikit-learn', 'scikit-image', 'pycocotools', 'matplotlib'],
-        'tests': ['pytest>=7.0', 'pytest-timeout', 'pytest-xdist', 'parameterized', 'hypothesis'],
+        # Training data without an index that resume at once. Its dependencies: torch, requests, urllib3.
+        'torchdata': ['torchdata>=0.11,<0.12'],
+        'tests': ['pytest>=7.0', 'pytest-timeout', 'pytest-xdist', 'parameterized', 'hypothesis',
+                  'torchdata>=0.11,<0.12'],
     },
     entry_points={'console_scripts': ['mmckpt = mmckpt.cli.main:main']},
     classifiers=[

@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 
-from mmckpt.cli.config import build_runner, configured_hooks, read_config, type_name
+from mmckpt.cli.config import build_runner, read_config
 from mmckpt.cli.drill_record import RecordingHook, SampleIds
 from mmckpt.cli.probe import EnoughIterations, FirstBatches
 from mmckpt.cli.safe import make_safe
@@ -141,15 +141,11 @@ def resumes_inside_epochs(cfg: Config) -> bool:
 
 
 def _save_at_the_restart(cfg: Config, interval: int, by_epoch: bool) -> None:
-    hooks = cfg.default_hooks = dict(cfg.get('default_hooks') or {})
+    hooks = dict(cfg.get('default_hooks') or {})
     checkpoint = dict(hooks.get('checkpoint') or dict(type='mmckpt.CheckpointHook'))
     for key in ('out_dir', 'filename_tmpl', 'published_keys', 'save_begin'):
         checkpoint.pop(key, None)
-    hooks['checkpoint'] = dict(checkpoint, interval=interval, by_epoch=by_epoch)
-    for hook in configured_hooks(cfg):
-        # Another hook's files would not be seen by the resume.
-        if type_name(hook) == 'CheckpointHook' and isinstance(hook, dict):
-            hook.pop('out_dir', None)
+    cfg.default_hooks = dict(hooks, checkpoint=dict(checkpoint, interval=interval, by_epoch=by_epoch))
 
 
 def _train(runner: Any, listen: bool) -> list[str]:

@@ -83,8 +83,11 @@ def _make_exact(cfg: Config) -> list[str]:
     """Let the training resume inside an epoch, with the same samples and augmentation."""
     if not cfg.get('train_cfg') or not isinstance(cfg.get('train_dataloader'), dict):
         return []
-    return [*_replace_loop(cfg.train_cfg), *_replace_sampler(cfg.train_dataloader),
-            *_wrap_dataset(cfg.train_dataloader)]
+    changes = _replace_loop(cfg.train_cfg)
+    # A loader with a type of its own keeps its place itself; its data may have no index.
+    if 'type' not in cfg.train_dataloader:
+        changes += [*_replace_sampler(cfg.train_dataloader), *_wrap_dataset(cfg.train_dataloader)]
+    return changes
 
 
 def _replace_loop(train_cfg: Any) -> list[str]:

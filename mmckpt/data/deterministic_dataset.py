@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional, Union
 
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from mmckpt.data.position import PositionedIndex, mix
 from mmckpt.registry import DATASETS
@@ -30,6 +30,9 @@ class DeterministicDataset(Dataset):
         seed (int, optional): Seed of the augmentation; with None the loops of
             mmckpt set it to the seed of the run. Defaults to None.
 
+    Raises:
+        ValueError: If the data set cannot be indexed.
+
     Example:
         >>> import random
         >>> class Noise(Dataset):
@@ -41,6 +44,11 @@ class DeterministicDataset(Dataset):
 
     def __init__(self, dataset: Union[Dataset, dict], seed: Optional[int] = None) -> None:
         built = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        if isinstance(built, IterableDataset):
+            raise ValueError(
+                f'DeterministicDataset expects a data set with an index, but {type(built).__name__} is an '
+                "IterableDataset. Use it as it is, with torchdata's StatefulDataLoader "
+                "(train_dataloader=dict(type='StatefulDataLoader', ...)) and its generator in its state.")
         self.__dict__.update(dataset=built, seed=seed)
 
     def __len__(self) -> int:

@@ -103,13 +103,13 @@ class ResumableBatches:
 
 
 class DataEntry:
-    """Opens the iterator of a DataLoader at any batch of any pass.
+    """Opens the iterator of a DataLoader over indexed data at any batch of any pass.
 
-    The iterator's base seed comes from a generator seeded by seed and pass,
-    so that opening one leaves no trace in the training streams.
+    The iterator's base seed comes from a generator seeded by seed, pass and
+    rank, so that opening one leaves no trace in the training streams.
 
     Args:
-        dataloader (DataLoader): The training loader.
+        dataloader (DataLoader): The training loader; it must batch indices.
         seed (int): Seed of the run.
         rank (int): This rank.
         world_size (int): Number of ranks.
@@ -118,32 +118,23 @@ class DataEntry:
 
     def __init__(self, dataloader: DataLoader, seed: int, rank: int, world_size: int, endless: bool) -> None:
         self.dataloader = dataloader
-        self.seed = seed
-        self._batches: ResumableBatches | None = None
-        if dataloader.batch_sampler is not None and not isinstance(dataloader.dataset, IterableDataset):
-            batch_size = getattr(dataloader.batch_sampler, 'batch_size', None) or 1
-            self._batches = ResumableBatches(
-                dataloader.batch_sampler, seed, batch_size, rank, world_size, endless)
-            # DataLoader forbids this assignment since its length and its iterator may have been
-            # taken already; here neither has, and the stand-in has the same length.
-            object.__setattr__(dataloader, 'batch_sampler', self._batches)
-        self.endless = endless
-
-    @property
-    def is_direct(self) -> bool:
-        """Whether a pass can be entered without reading what came before."""
-        return self._batches is not None
+        self.seed, self.rank = seed, rank
+        batch_size = getattr(dataloader.batch_sampler, 'batch_size', None) or 1
+        self._batches = ResumableBatches(dataloader.batch_sampler, seed, batch_size, rank, world_size, endless)
+        # DataLoader forbids this assignment since its length and its iterator may have been
+        # taken already; here neither has, and the stand-in has the same length.
+        object.__setattr__(dataloader, 'batch_sampler', self._batches)
 
     def open(self, epoch: int, batches: int) -> Iterator[Any]:
         """Return the loader's iterator, after ``batches`` batches of pass ``epoch``."""
-        generator = torch.Generator()
-        generator.manual_seed(mix(self.seed, epoch) >> 1)
-        self.dataloader.generator = generator
-        if self._batches is not None:
-            self._batches.enter(epoch, batches)
-            return iter(self.dataloader)
-        return islice(self._endless_data() if self.endless else iter(self.dataloader), batches, None)
+        if not self._batches.endless and batches >= len(self._batches):
+            return iter(())
+        self.dataloader.generator = torch.Generator().manual_seed(mix(self.seed, epoch, self.rank) >> 1)
+        self._batches.enter(epoch, batches)
+        return iter(self.dataloader)
 
-    def _endless_data(self) -> Iterator[Any]:
-        while True:
-            yield from self.dataloader
+
+def is_indexed(dataloader: Any) -> bool:
+    """Whether a loader hands lists of indices to its data set."""
+    return (getattr(dataloader, 'batch_sampler', None) is not None
+            and not isinstance(dataloader.dataset, IterableDataset))

@@ -1,4 +1,4 @@
-"""State that differs from rank to rank: buffers, and gradients inside an accumulation window."""
+"""State that differs from rank to rank: buffers, gradients inside an accumulation window, place in the data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class RankState:
     but MMEngine's checkpoint holds those of rank 0 only. Inside a window of
     gradient accumulation the gradients so far are state as well; they are
     kept as they are, scaled if AMP scales them (the scale is in the
-    optimizer's state).
+    optimizer's state). Where data have no index, the train loop knows this
+    rank's place in them.
     """
 
     def __init__(self) -> None:
@@ -27,7 +28,8 @@ class RankState:
     def gather(self, runner: Any) -> None:
         """Collect from all ranks; must be called on every rank."""
         buffers = _buffers(runner) if get_world_size() > 1 else {}
-        own = {'buffers': {k: v.cpu() for k, v in buffers.items()}, 'gradients': _window_gradients(runner)}
+        own = {'buffers': {k: v.cpu() for k, v in buffers.items()}, 'gradients': _window_gradients(runner),
+               'data': _data_state(runner)}
         self._ranks = gather_objects(own)
         first = self._ranks[0]['buffers']
         for state in self._ranks[1:]:
@@ -41,7 +43,7 @@ class RankState:
 
 
 def restore_rank_state(runner: Any, ranks: list[dict[str, Any]]) -> str | None:
-    """Put this rank's buffers and gradients back.
+    """Put this rank's buffers, gradients and place in the data back.
 
     Args:
         runner (Runner): A runner that has loaded rank 0's model.
@@ -53,8 +55,9 @@ def restore_rank_state(runner: Any, ranks: list[dict[str, Any]]) -> str | None:
     if not ranks:
         return None
     if len(ranks) != get_world_size():
-        return (f'the file holds buffers and gradients of {len(ranks)} ranks, and this run has {get_world_size()}: '
-                'every rank starts with those of rank 0 and an empty accumulation window')
+        return (f'the file holds buffers, gradients or the place in the data of {len(ranks)} rank(s), and this run '
+                f'has {get_world_size()}: every rank starts with the buffers of rank 0, an empty accumulation window '
+                'and, where the data have no index, by reading as many batches again')
     own = ranks[get_rank()]
     buffers, parameters = _buffers(runner), dict(unwrapped_model(runner).named_parameters())
     for name, value in own['buffers'].items():
@@ -62,7 +65,14 @@ def restore_rank_state(runner: Any, ranks: list[dict[str, Any]]) -> str | None:
     for name, value in own['gradients'].items():
         parameter = parameters[name]
         parameter.grad = value.to(parameter.device, copy=True)
+    # Older files and stock's loops have none.
+    if own.get('data') is not None and hasattr(runner.train_loop, 'load_data_state'):
+        runner.train_loop.load_data_state(own['data'])
     return None
+
+
+def _data_state(runner: Any) -> Any:
+    return runner.train_loop.data_state() if hasattr(runner.train_loop, 'data_state') else None
 
 
 def _buffers(runner: Any) -> dict[str, torch.Tensor]:

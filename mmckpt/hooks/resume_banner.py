@@ -43,6 +43,8 @@ def _parts(runner: Any, loaded: LoadedCheckpoint) -> Iterator[tuple[str, str]]:
         yield _restored_or_missing(key in loaded.parts, text)
     if any(rank['gradients'] for rank in loaded.envelope.get('ranks', [])):
         yield RESTORED, 'gradients of the accumulation window that was open'
+    if any(rank.get('data') for rank in loaded.envelope.get('ranks', [])):
+        yield RESTORED, 'place in the training data, which have no index'
 
 
 def _streams(runner: Any, loaded: LoadedCheckpoint) -> Iterator[tuple[str, str]]:

@@ -211,5 +211,6 @@ def bound_scalar(buffer: Any, length: int) -> None:
     """Keep the last values of one scalar of the hub; a bound that is tighter already stays."""
     buffer.max_length = min(buffer.max_length, length)
     if len(buffer._log_history) > length:
+        # Copies, since a view would keep the whole history alive.
         buffer._log_history = buffer._log_history[-length:].copy()
         buffer._count_history = buffer._count_history[-length:].copy()

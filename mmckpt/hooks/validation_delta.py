@@ -16,6 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 
 from mmckpt.hooks.capture import hook_states, scheduler_states
+from mmckpt.hooks.runner_adapter import bound_scalar
 from mmckpt.state.digest import CLOCK_KEYS
 from mmckpt.state.plain import from_json, to_json, to_plain
 
@@ -46,7 +47,9 @@ class ValidationDelta:
             log, count = buffer.data
             added = _added(self._before['scalars'].get(key), log)
             if added and not key.endswith(CLOCK_KEYS):
-                delta['scalars'][key] = to_json([log[-added:].tolist(), count[-added:].tolist()])
+                delta['scalars'][key] = to_json(dict(
+                    log=log[-added:].tolist(), count=count[-added:].tolist(), length=len(log),
+                    max_length=buffer.max_length))
         after = _observe(self.runner)
         for part in ('infos', 'schedulers', 'groups', 'hooks'):
             before = self._before[part]
@@ -82,9 +85,11 @@ def apply_delta(runner: Any, delta: dict[str, Any]) -> dict[str, Any]:
         loads them with the hooks' other state.
     """
     hub = runner.message_hub
-    for key, (log, count) in ((k, from_json(v)) for k, v in delta['scalars'].items()):
-        for value, weight in zip(log, count):
+    for key, added in ((k, from_json(v)) for k, v in delta['scalars'].items()):
+        for value, weight in zip(added['log'], added['count']):
             hub.update_scalar(key, value, weight)
+        bound_scalar(hub.log_scalars[key], added['length'])
+        hub.log_scalars[key].max_length = added['max_length']
     for key, value in delta['infos'].items():
         hub.update_info(key, from_json(value))
     schedulers = _flat_schedulers(runner)
@@ -118,13 +123,15 @@ def _observe(runner: Any) -> dict[str, dict[str, Any]]:
 
 
 def _added(before: np.ndarray | None, after: np.ndarray) -> int:
-    """How many values were appended to a history that may have dropped its oldest ones."""
-    if before is None or len(after) > len(before):
-        return len(after) - (0 if before is None else len(before))
+    """How many values were appended to a history that may have lost its oldest ones."""
+    if before is None:
+        return len(after)
     if after is before:
         return 0
-    return next(n for n in range(1, len(after) + 1)
-                if np.array_equal(before[n:], after[:len(after) - n], equal_nan=True))
+    for kept in range(min(len(before), len(after) - 1), -1, -1):
+        if np.array_equal(before[len(before) - kept:], after[:kept], equal_nan=True):
+            return len(after) - kept
+    raise AssertionError('an empty history is the end of every history')
 
 
 def _text(value: Any) -> str:

@@ -13,36 +13,98 @@ from mmengine.runner.utils import calc_dynamic_intervals
 from torch.utils.data import DataLoader
 
 from mmckpt.data import DeterministicDataset
-from mmckpt.data.resumable_batches import DataEntry
+from mmckpt.data.resumable_batches import DataEntry, is_indexed
+from mmckpt.data.sequential_entry import SequentialEntry, is_stateful
+from mmckpt.data.stateful_loader import built_loader
 from mmckpt.registry import LOOPS
 
 
+class _KnowsItsPlace:
+    """The part of both loops that opens the data, and keeps and takes back the place in them."""
+
+    _entry: Optional[Union[DataEntry, SequentialEntry]] = None
+    _place: Optional[dict[str, Any]] = None
+
+    def data_state(self) -> Optional[dict[str, Any]]:
+        """Return this rank's place in data that have no index, or None: an index needs none."""
+        if isinstance(self._entry, SequentialEntry):
+            return self._entry.state()
+        return self._place
+
+    def load_data_state(self, state: Optional[dict[str, Any]]) -> None:
+        """Go on from a place; call it before the data are opened, in ``before_train``."""
+        self._place = state
+
+    def _open(self, epoch: int, batches: int, endless: bool) -> Iterator[Any]:
+        if self._entry is None:
+            self._entry = self._new_entry(endless)
+        batches_left = self._entry.open(epoch, batches)
+        if isinstance(self._entry, SequentialEntry) and self._entry.reread:
+            self.runner.logger.warning(
+                f'The data set cannot be indexed, so {self._entry.reread} batches were read again to find the place '
+                "in the data. In torchdata's StatefulDataLoader, a data set with state_dict and load_state_dict, "
+                'or with such an iterator, goes on at once.')
+        return batches_left
+
+    def _new_entry(self, endless: bool) -> Union[DataEntry, SequentialEntry]:
+        """Prepare the loader when the seed is known for good: after a resume has restored it."""
+        loader, seed = self.dataloader, self.runner.seed
+        if isinstance(loader.dataset, DeterministicDataset) and loader.dataset.seed is None:
+            loader.dataset.seed = seed
+        rank, world_size = get_dist_info()
+        if is_indexed(loader) and not is_stateful(loader):
+            return DataEntry(loader, seed, rank, world_size, endless)
+        return SequentialEntry(loader, seed, rank, endless, self._place)
+
+
 @LOOPS.register_module()
-class EpochBasedTrainLoop(_EpochBasedTrainLoop):
+class EpochBasedTrainLoop(_KnowsItsPlace, _EpochBasedTrainLoop):
     """MMEngine's epoch-based loop, which also resumes inside an epoch.
 
     It enters the epoch at the batch that comes next, without reading those
     before, with the ``batch_idx`` and ``iter`` of an uninterrupted run. The
     order of the data and the seeds of its workers are functions of the run's
-    seed and the epoch.
+    seed, the epoch and the rank.
+
+    Data without an index work with torchdata's ``StatefulDataLoader``, as an
+    object or as ``train_dataloader=dict(type='StatefulDataLoader', ...)``: its
+    state, by rank, is in every checkpoint. What a data set of that kind draws
+    in data workers is its own matter: its generator belongs into its state.
 
     Args:
-        *args: Arguments of MMEngine's ``EpochBasedTrainLoop``.
+        runner (Runner): The runner.
+        dataloader (DataLoader or dict): The training loader or its config; it
+            must have a length.
+        *args: Further arguments of MMEngine's ``EpochBasedTrainLoop``.
         **kwargs: Keyword arguments of the same.
 
     Example:
         >>> train_cfg = dict(type='mmckpt.EpochBasedTrainLoop', max_epochs=20, val_interval=1)
     """
 
+    def __init__(self, runner: Any, dataloader: Union[DataLoader, dict], *args: Any, **kwargs: Any) -> None:
+        super().__init__(runner, built_loader(dataloader, runner.seed), *args, **kwargs)
+
     def run(self) -> Any:
         """Launch training."""
-        self._entry: Optional[DataEntry] = None
+        self._is_first_epoch = True
         return super().run()
 
     def run_epoch(self) -> None:
         """Run one epoch, or what is left of it."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
+        start = self._done_in_epoch() if self._is_first_epoch else 0
+        self._is_first_epoch = False
+        for idx, data_batch in enumerate(self._open(self._epoch, start, endless=False), start):
+            self.run_iter(idx, data_batch)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def _done_in_epoch(self) -> int:
+        """Return how many batches of the epoch at hand were done before this process."""
+        if self._place is not None:
+            return self._place['batches'] if self._place['epoch'] == self._epoch else 0
         length = len(self.dataloader)
         # Not iter % length: a file made after the last iteration of an epoch that was not closed
         # has start == length; it runs no batch, only what comes after the epoch.
@@ -52,22 +114,17 @@ class EpochBasedTrainLoop(_EpochBasedTrainLoop):
                 f'Iteration {self._iter} does not lie in epoch {self._epoch + 1} of {length} iterations: the number '
                 'of samples, the batch size or the number of ranks has changed. The epoch starts at its beginning.')
             start = 0
-        if start < length:
-            if self._entry is None:
-                self._entry = _open_entry(self, endless=False)
-            for idx, data_batch in enumerate(self._entry.open(self._epoch, start), start):
-                self.run_iter(idx, data_batch)
-        self.runner.call_hook('after_train_epoch')
-        self._epoch += 1
+        return start
 
 
 @LOOPS.register_module()
-class IterBasedTrainLoop(_IterBasedTrainLoop):
+class IterBasedTrainLoop(_KnowsItsPlace, _IterBasedTrainLoop):
     """MMEngine's iteration-based loop, which resumes without replaying the data.
 
     Stock reads and drops every batch that was consumed before; this loop
     enters the order of the data where it stands. Its data workers start when
-    training starts, not when the loop is built.
+    training starts, not when the loop is built. Data without an index work as
+    in :class:`EpochBasedTrainLoop`, and need no length here.
 
     Args:
         runner (Runner): The runner.
@@ -85,7 +142,7 @@ class IterBasedTrainLoop(_IterBasedTrainLoop):
     def __init__(self, runner: Any, dataloader: Union[DataLoader, dict], max_iters: int, val_begin: int = 1,
                  val_interval: int = 1000, dynamic_intervals: Optional[list[tuple[int, int]]] = None) -> None:
         # Not the parent's: it opens a data iterator at once, before a resume knows where.
-        BaseLoop.__init__(self, runner, dataloader)
+        BaseLoop.__init__(self, runner, built_loader(dataloader, runner.seed))
         self._max_iters = int(max_iters)
         if self._max_iters != max_iters:
             raise ValueError(f'max_iters must be a whole number, but got {max_iters}.')
@@ -100,7 +157,7 @@ class IterBasedTrainLoop(_IterBasedTrainLoop):
         """Launch training."""
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
-        self.dataloader_iterator: Iterator[Any] = _open_entry(self, endless=True).open(0, self._iter)
+        self.dataloader_iterator: Iterator[Any] = self._open(0, self._iter, endless=True)
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             self.run_iter(next(self.dataloader_iterator))
@@ -112,16 +169,3 @@ class IterBasedTrainLoop(_IterBasedTrainLoop):
         self.runner.call_hook('after_train')
         return self.runner.model
 
-
-def _open_entry(loop: Any, endless: bool) -> DataEntry:
-    """Prepare the loader when the seed is known for good: after a resume has restored it."""
-    dataset = loop.dataloader.dataset
-    if isinstance(dataset, DeterministicDataset) and dataset.seed is None:
-        dataset.seed = loop.runner.seed
-    rank, world_size = get_dist_info()
-    entry = DataEntry(loop.dataloader, loop.runner.seed, rank, world_size, endless)
-    if not entry.is_direct and loop.iter > 0:
-        loop.runner.logger.warning(
-            f'The data set cannot be indexed, so {loop.iter} batches are read again to find the place in the data. '
-            "torchdata's StatefulDataLoader keeps its own place.")
-    return entry

@@ -125,7 +125,9 @@ class _Plan:
 
     def fits(self, tensors: Sequence[torch.Tensor]) -> bool:
         """Whether the buffers and the ties are right for other tensors."""
-        if self._special or list(map(_dtype, tensors)) != self._dtypes or list(map(_shape, tensors)) != self._shapes:
+        if self._special or list(map(_dtype, tensors)) != self._dtypes:
+            return False
+        if list(map(_shape, tensors)) != self._shapes:
             return False
         try:
             addresses = list(map(torch.Tensor.data_ptr, tensors))

@@ -1,13 +1,17 @@
 """Real training processes without the seconds of a start: forked from one that has imported everything."""
 
 import functools
+import gc
 import multiprocessing
 import os
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot  # noqa: F401
 import mmengine.runner.runner
+import sklearn.datasets  # noqa: F401
 import torch
+import torch._dynamo  # noqa: F401
 from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
@@ -41,6 +45,8 @@ def train_forked(config, work_dir, *, resume=False, kill=None, load_from=None, *
         int: Exit status; negative for a signal.
     """
     mmengine.runner.runner.collect_env()
+    # What the parent has imported is nothing for the child's garbage collector to walk, and copy, again and again.
+    gc.freeze()
     process = multiprocessing.get_context('fork').Process(
         target=_train, args=(config, work_dir, resume, kill, load_from, overrides))
     process.start()

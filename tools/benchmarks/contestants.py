@@ -6,8 +6,9 @@ import importlib.util
 import itertools
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
@@ -22,6 +23,9 @@ from mmckpt.progress import Progress
 from mmckpt.state.snapshot import Snapshot
 from mmckpt.store import CheckpointStore
 from mmckpt.store.tree import tensors_of
+
+# Said by the thread of DCP's asynchronous save, whatever `no_dist` says.
+warnings.filterwarnings('ignore', 'torch.distributed is disabled')
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,7 @@ def contestants(runner: Runner, directory: Path) -> Iterator[dict[str, Contestan
         directory (Path): An empty directory for the files.
     """
     state = state_of(runner)
-    with (_store(directory / 'sync', state, async_save=False) as ours,
-          _store(directory / 'async', state, async_save=True) as ours_async,
-          _lightning_async(directory / 'lightning_async', state) as lightning_async):
+    with ExitStack() as stack:
         found = {
             'memcpy floor': _floor(state),
             'raw write + fsync': _raw(directory / 'raw', state),
@@ -66,12 +68,12 @@ def contestants(runner: Runner, directory: Path) -> Iterator[dict[str, Contestan
             'MMEngine Runner.save_checkpoint': _path(
                 directory / 'stock', lambda path: runner.save_checkpoint(str(path.parent), path.name)),
             'Lightning': _lightning(directory / 'lightning', state),
-            'Lightning async': lightning_async,
+            'Lightning async': _lightning_async(directory / 'lightning_async', state),
             'torch DCP': _path(
                 directory / 'dcp', lambda path: dcp.save(state, checkpoint_id=path, no_dist=True), durable='yes'),
             'torch DCP async': _dcp_async(directory / 'dcp_async', state),
-            'mmckpt': ours,
-            'mmckpt async': ours_async,
+            'mmckpt': stack.enter_context(_store(directory / 'sync', state, async_save=False)),
+            'mmckpt async': stack.enter_context(_store(directory / 'async', state, async_save=True)),
         }
         yield {name: contestant for name, contestant in found.items() if contestant is not None}
 
@@ -132,15 +134,13 @@ def _lightning(directory: Path, state: dict[str, Any]) -> Contestant | None:
     return _path(directory, lambda path: plugin.save_checkpoint(state, path))
 
 
-@contextmanager
-def _lightning_async(directory: Path, state: dict[str, Any]) -> Iterator[Contestant | None]:
+def _lightning_async(directory: Path, state: dict[str, Any]) -> Contestant | None:
     if importlib.util.find_spec('lightning') is None:
-        yield None
-        return
+        return None
     from lightning.pytorch.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
     plugin = AsyncCheckpointIO(TorchCheckpointIO())
     # Its only way to wait ends the thread; the next save starts another, which costs 0.1 ms.
-    yield _path(directory, lambda path: plugin.save_checkpoint(state, path), wait=plugin.teardown)
+    return _path(directory, lambda path: plugin.save_checkpoint(state, path), wait=plugin.teardown)
 
 
 def _dcp_async(directory: Path, state: dict[str, Any]) -> Contestant:

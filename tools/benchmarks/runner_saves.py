@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from workload import SIZES, Size, make_runner
 
 _METRICS = ('AP', 'AR', 'PCK')
+_SAVE_BEST = [f'val/{name}' for name in _METRICS]
 _EVENTS = ('after_train_epoch', 'after_val_epoch', 'after_val')
 
 
@@ -66,7 +67,7 @@ def best_table(size: Size, repeats: int, directory: Path) -> str:
 
 def _best_step(size: Size, kind: dict[str, Any], directory: Path) -> tuple[float, int]:
     """Train two epochs; return seconds and bytes of the second, in which every metric improves again."""
-    config = dict(interval=1, save_best=list(_METRICS), rule='greater', max_keep_ckpts=2, **kind)
+    config = dict(interval=1, save_best=_SAVE_BEST, rule='greater', max_keep_ckpts=2, **kind)
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         runner = make_runner(size, Path(scratch), config, metrics=_METRICS, epochs=2)
         hook, watch = checkpoint_hook(runner), Stopwatch()

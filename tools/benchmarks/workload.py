@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,7 @@ class Rising(BaseMetric):
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        super().__init__(prefix='')
+        super().__init__(prefix='val')
         self.names = names
         self.validations = 0
 
@@ -126,6 +127,7 @@ def make_runner(size: Size, work_dir: Path, checkpoint: dict[str, Any], *, metri
         default_hooks=dict(checkpoint=checkpoint, logger=dict(type='LoggerHook', interval=10 ** 9)),
         custom_hooks=[dict(type='mmckpt.RNGStateHook')] if checkpoint['type'].startswith('mmckpt') else [],
         randomness=dict(seed=0), experiment_name=f'benchmark{next(_names)}', log_level='ERROR',
+        env_cfg=dict(mp_cfg=dict(mp_start_method=multiprocessing.get_start_method())),
         cfg=_config(blocks))
     return Runner(Matrices(size), str(work_dir), **{**arguments, **kwargs})
 
