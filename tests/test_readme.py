@@ -28,8 +28,9 @@ def test_configs_in_it_build(block, tmp_path):
     cfg = Config.fromfile(tmp_path / 'config.py')
     for hook in [*cfg.get('default_hooks', {}).values(), *cfg.get('custom_hooks', [])]:
         assert HOOKS.build(dict(hook)) is not None
-    for registry, part in [(LOOPS, cfg.get('train_cfg')), (DATA_SAMPLERS, cfg.get('train_dataloader', {}).get('sampler')),
-                           (DATASETS, cfg.get('train_dataloader', {}).get('dataset'))]:
+    loader = cfg.get('train_dataloader', {})
+    for registry, part in [(LOOPS, cfg.get('train_cfg')), (DATA_SAMPLERS, loader.get('sampler')),
+                           (DATASETS, loader.get('dataset'))]:
         if part is not None:
             kind = registry.get(part.type)
             inspect.signature(kind.__init__).bind_partial(None, **{k: v for k, v in part.items() if k != 'type'})
@@ -61,7 +62,8 @@ def test_every_hook_is_in_it():
 
 
 def test_files_it_names_exist():
-    for path in re.findall(r'\]\(((?!http)[^)]+)\)', README) + re.findall(r'(?:tools|configs)/[\w/]+\.(?:py|sh)', README):
+    links = re.findall(r'\]\(((?!http)[^)]+)\)', README)
+    for path in links + re.findall(r'(?:tools|configs)/[\w/]+\.(?:py|sh)', README):
         assert (ROOT / path).exists(), path
 
 

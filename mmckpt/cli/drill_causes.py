@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mmckpt.cli.drill_compare import Attribute, Comparison
+from mmckpt.state.preflight import some_of
 
-_STREAMS = ('python stream', 'numpy stream', 'torch stream', 'cuda stream', 'xpu stream', 'mps stream')
+_STREAMS = ('python stream', 'numpy stream', 'torch stream', 'cuda stream', 'registered stream')
 _PARTS = {
     'weights': 'the weights are not those that were trained: look at hooks that swap or change them',
     'buffers': 'a buffer is in no checkpoint: register_buffer(..., persistent=False) leaves it out',
@@ -16,17 +17,17 @@ _PARTS = {
     'optimizer': 'the optimizer is not as it was: look at save_optimizer of the checkpoint hook',
     'schedulers': 'the schedulers are not as they were: look at save_param_scheduler of the checkpoint hook',
     'EMA': "the averaged weights are not as they were: look at the EMA hook's place among the hooks",
-    'hooks': 'a hook is not in the state that it saved: look at its load_state_dict(), and at its before_train(), '
-             'which runs later',
+    'hooks': 'a hook is not in the state that it saved: look at its load_state_dict(), and at its '
+             'before_train(), which runs later',
     'counters': 'the loop does not count on from where it was',
     'message hub': 'the message hub is not as it was: what is put there with resumed=False is not kept',
 }
 _KEEP = {
-    'model': 'Keep it with get_extra_state() and set_extra_state() of its module, or draw from the global stream of '
-             'PyTorch, which is kept.',
+    'model': 'Keep it with get_extra_state() and set_extra_state() of its module.',
     'data': 'Let the data set draw from the global streams, and wrap it in mmckpt.DeterministicDataset.',
-    'hook': 'Give the hook state_dict() and load_state_dict(); mmckpt.CheckpointHook (--safe) keeps their state.',
+    'hook': 'Give the hook state_dict() and load_state_dict(); mmckpt.CheckpointHook (--safe) calls them.',
 }
+_REGISTER = 'Register it with mmckpt.state.rng.register_generator(), or draw from a global stream.'
 
 
 def causes_of_difference(found: Comparison, lost: Sequence[Attribute], resumed: dict[str, Any]) -> list[str]:
@@ -44,12 +45,14 @@ def causes_of_difference(found: Comparison, lost: Sequence[Attribute], resumed: 
         list[str]: Sentences, the likeliest cause first; empty if nothing that was recorded explains it.
     """
     generators = [a for a in lost if a.is_generator]
-    causes = [f'{_some(generators)} begins anew: nobody saves it. {_keep(generators)}'] if generators else []
+    causes = []
+    if generators:
+        causes.append(f'{some_of(generators)} begins anew: nobody saves it. {_keep(generators)}')
     causes += _other_data(found, resumed) + _lost_streams(found, resumed)
     parts = found.at(found.begin)
-    causes += [f'{text} ({_some(parts[name].where)})' for name, text in _PARTS.items() if name in parts]
+    causes += [f'{text} ({some_of(parts[name].where)})' for name, text in _PARTS.items() if name in parts]
     if lost and not causes:
-        causes.append(f'the restart lost {_some(lost)}, which is in no checkpoint. {_keep(lost)}')
+        causes.append(f'the restart lost {some_of(lost)}, which is in no checkpoint. {_keep(lost)}')
     return causes
 
 
@@ -64,18 +67,21 @@ def causes_of_chance(found: Comparison, unlike: Sequence[Attribute]) -> list[str
         list[str]: Sentences; empty if nothing that was recorded explains it.
     """
     if unlike:
-        return [f'{_some(unlike)} differs from run to run: seed it with a number, or draw from a global stream']
+        return [f'{some_of(unlike)} differs from run to run: seed it with a number, or draw from a global '
+                'stream']
     streams = [name for name in _STREAMS if name in found.roots]
     if found.first == 0 and 'weights' in found.roots:
-        return ['the initial weights differ: they are drawn before MMEngine seeds the global streams, or from a '
-                'generator that nobody seeds']
+        return ['the initial weights differ: they are drawn before MMEngine seeds the global streams, or '
+                'from a generator that nobody seeds']
     if 'sample order' in found.roots:
         return ['the sampler gives other samples: it draws from a generator that nobody seeds']
     if 'data batches' in found.roots:
-        return ['the same samples look different: the data set or a transform draws from a generator that nobody '
-                'seeds (random.Random(), np.random.default_rng() without a number), or depends on the clock']
+        return ['the same samples look different: the data set or a transform draws from a generator that '
+                'nobody seeds (random.Random(), np.random.default_rng() without a number), or depends on the '
+                'clock']
     if streams:
-        return [f'the runs draw different amounts from the {streams[0]}: something depends on the clock or on chance']
+        return [f'the runs draw different amounts from the {streams[0]}: something depends on the clock or '
+                'on chance']
     return []
 
 
@@ -89,8 +95,8 @@ def unexplained(found: Comparison, kernels: Sequence[str]) -> str:
     if kernels:
         return (f"kernels that do not sum in a fixed order: {', '.join(kernels)}. Set "
                 'randomness=dict(deterministic=True), or replace them')
-    return (f'all that was recorded is equal until iteration {(found.first or 0) + 1}: model or hooks depend on '
-            'something else (a global variable, a generator in a closure or in compiled code, the clock)')
+    return (f'all that was recorded is equal until iteration {(found.first or 0) + 1}: model or hooks depend '
+            'on something else (a global variable, a generator in a closure or in compiled code, the clock)')
 
 
 def _lost_streams(found: Comparison, resumed: dict[str, Any]) -> list[str]:
@@ -98,39 +104,37 @@ def _lost_streams(found: Comparison, resumed: dict[str, Any]) -> list[str]:
     if not lost:
         return []
     if not resumed['keeps_streams']:
-        return [f"{_some(lost)}: nothing keeps the random streams. Add dict(type='mmckpt.RNGStateHook') to "
+        return [f"{some_of(lost)}: nothing keeps the random streams. Add dict(type='mmckpt.RNGStateHook') to "
                 'custom_hooks, or train with --safe']
     if resumed['exact_loop']:
-        return [f'{_some(lost)}: something drew from it between the end of the resume and the first iteration']
-    return [f"{_some(lost)}: MMEngine's {resumed['loop']} drew from it when it opened the data or looked for its "
-            'place there; the loops of mmckpt do not']
+        return [f'{some_of(lost)}: something drew from it between the end of the resume and the first '
+                'iteration']
+    return [f"{some_of(lost)}: MMEngine's {resumed['loop']} drew from it when it opened the data or looked "
+            'for its place there; the loops of mmckpt do not']
 
 
 def _other_data(found: Comparison, resumed: dict[str, Any]) -> list[str]:
     if 'sample order' in found.roots:
-        return [f"the resumed run reads other samples: {resumed['loop']} and the sampler do not find their place. "
-                'Use mmckpt.ResumableSampler with the loops of mmckpt']
+        return [f"the resumed run reads other samples: {resumed['loop']} and the sampler do not find their "
+                'place. Use mmckpt.ResumableSampler with the loops of mmckpt']
     # Without streams that are kept, they are the cause, not the data set that draws from them.
     if 'data batches' not in found.roots or not (resumed['keeps_streams'] or resumed['workers']):
         return []
     if resumed['seeds_samples']:
-        return ['the same samples look different, although the data set seeds each of them: a transform draws from '
-                'a generator of its own, or depends on the clock']
+        return ['the same samples look different, although the data set seeds each of them: a transform '
+                'draws from a generator of its own, or depends on the clock']
     place = f"of its {resumed['workers']} worker(s)" if resumed['workers'] else 'of this process'
-    return [f'the same samples look different: the data set draws from the global streams {place}, which a restart '
-            "begins anew. Wrap it: dataset=dict(type='mmckpt.DeterministicDataset', dataset=dict(...)), with "
-            "sampler=dict(type='mmckpt.ResumableSampler')"]
+    return [f'the same samples look different: the data set draws from the global streams {place}, which a '
+            "restart begins anew. Wrap it: dataset=dict(type='mmckpt.DeterministicDataset', dataset=dict(...)) "
+            "with sampler=dict(type='mmckpt.ResumableSampler')"]
 
 
 def _keep(attributes: Sequence[Attribute]) -> str:
-    owners = dict.fromkeys(_owner(a.path.partition('.')[0]) for a in attributes)
-    return ' '.join(_KEEP[owner] for owner in owners)
+    owners = [_owner(a.path.partition('.')[0]) for a in attributes]
+    ways = [_REGISTER if a.is_generator and owner != 'data' else _KEEP[owner]
+            for a, owner in zip(attributes, owners)]
+    return ' '.join(dict.fromkeys(ways))
 
 
 def _owner(root: str) -> str:
     return 'data' if root in ('dataset', 'sampler', 'collate_fn') else 'model' if root == 'model' else 'hook'
-
-
-def _some(names: Iterable[Any], most: int = 3) -> str:
-    names = [str(name) for name in names if str(name)]
-    return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')

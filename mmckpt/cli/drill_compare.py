@@ -110,7 +110,8 @@ def compare(one: dict[int, Any], other: dict[int, Any], begin: int, end: int,
     return Comparison(begin, [_compare_part(name, one, other, begin, end, noise) for name in names])
 
 
-def lost_attributes(straight: dict[str, str], first: dict[str, str], resumed: dict[str, str]) -> list[Attribute]:
+def lost_attributes(straight: dict[str, str], first: dict[str, str], resumed: dict[str, str]
+                    ) -> list[Attribute]:
     """Find what two runs of one history agree on at the restart, and the resumed process does not know.
 
     What differs between the two that were never restarted (a clock, a path) is no state.
@@ -132,7 +133,7 @@ def unlike_generators(straight: dict[str, str], first: dict[str, str]) -> list[A
 
 
 def noise_of(one: dict[int, Any], other: dict[int, Any], end: int) -> frozenset[tuple[str, str]]:
-    """Return the entries of message hub and hooks that differ between two runs of one history: clocks, paths."""
+    """Return what differs in message hub and hooks between two runs of one history: clocks, paths."""
     return frozenset((part, path) for n in range(end + 1) if n in one and n in other
                      for part in ('message hub', 'hooks')
                      for path in _differing(*(trace[n]['state'][part] for trace in (one, other))))

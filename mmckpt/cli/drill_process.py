@@ -125,7 +125,7 @@ def resumes_inside_epochs(cfg: Config) -> bool:
     Example:
         >>> resumes_inside_epochs(Config(dict(train_cfg=dict(by_epoch=True, max_epochs=2))))
         False
-        >>> resumes_inside_epochs(Config(dict(train_cfg=dict(type='mmckpt.EpochBasedTrainLoop', max_epochs=2))))
+        >>> resumes_inside_epochs(Config(dict(train_cfg=dict(type='mmckpt.EpochBasedTrainLoop'))))
         True
     """
     train_cfg = cfg.get('train_cfg')

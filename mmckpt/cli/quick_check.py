@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--iterations', type=int, default=10, metavar='N',
                         help='training iterations to run (default: 10)')
     parser.add_argument('--resume-drill', action='store_true',
-                        help='prove that a resumed training is the one that was never stopped: 2 N iterations '
-                             'straight against N + N with a new process in between, compared to the bit')
+                        help='prove that a resumed training is the one that was never stopped: 2 N '
+                             'iterations straight against N + N with a new process in between, to the bit')
     parser.add_argument('--safe', action='store_true',
                         help='with --resume-drill: drill the config as `train --safe` would train it')
 

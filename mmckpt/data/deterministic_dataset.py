@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional, Union
+from typing import Any
 
 from torch.utils.data import Dataset, IterableDataset
 
@@ -42,7 +42,7 @@ class DeterministicDataset(Dataset):
         (True, False)
     """
 
-    def __init__(self, dataset: Union[Dataset, dict], seed: Optional[int] = None) -> None:
+    def __init__(self, dataset: Dataset | dict, seed: int | None = None) -> None:
         built = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         if isinstance(built, IterableDataset):
             raise ValueError(

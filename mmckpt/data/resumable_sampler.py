@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sized
 from itertools import islice
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from mmengine.dist import get_dist_info, sync_random_seed
@@ -52,7 +52,7 @@ class ResumableSampler(Sampler):
         True
     """
 
-    def __init__(self, dataset: Sized, shuffle: bool = True, seed: Optional[int] = None, round_up: bool = True,
+    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None, round_up: bool = True,
                  infinite: bool = False, sampler: Any = None) -> None:
         self.rank, self.world_size = get_dist_info()
         self.dataset = dataset
@@ -63,7 +63,7 @@ class ResumableSampler(Sampler):
         self.epoch = 0
         self._start = 0
         self.inner = DATA_SAMPLERS.build(
-            sampler, default_args=dict(dataset=dataset, seed=self.seed)) if isinstance(sampler, dict) else sampler
+            sampler, default_args={'dataset': dataset, 'seed': self.seed}) if isinstance(sampler, dict) else sampler
         if self.inner is not None and infinite:
             raise ValueError('ResumableSampler(infinite=True) makes its own order: leave out sampler=, or wrap a '
                              'finite sampler with infinite=False and let the loop begin a new pass at its end.')

@@ -9,6 +9,11 @@ from mmckpt.hooks.training_monitor_hook import TrainingMonitorHook
 from mmckpt.hooks.val_loss_hook import ValLossHook
 
 __all__ = [
-    'CheckpointHook', 'DetailedLossLogHook', 'EarlyStoppingHook', 'PreemptionHook', 'RNGStateHook', 'TrainingMonitorHook',
+    'CheckpointHook',
+    'DetailedLossLogHook',
+    'EarlyStoppingHook',
+    'PreemptionHook',
+    'RNGStateHook',
+    'TrainingMonitorHook',
     'ValLossHook',
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os.path as osp
 from collections import deque
 from functools import partial
-from typing import Any, Optional, Union
+from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import FileClient, LocalBackend, get_file_backend
@@ -97,9 +97,9 @@ class CheckpointHook(_CheckpointHook):
     _default_greater_keys = list(DEFAULT_GREATER)
     _default_less_keys = list(DEFAULT_LESS)
 
-    def __init__(self, *args: Any, max_overhead: float = 0.01, mtbf: Union[str, float, None] = None,
+    def __init__(self, *args: Any, max_overhead: float = 0.01, mtbf: str | float | None = None,
                  history: int = 1000, save_on_exception: bool = False, keep_every: int = -1,
-                 store: Optional[dict] = None, **kwargs: Any) -> None:
+                 store: dict | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         check_arguments(self, keep_every, history)
         self._auto = auto_schedule(self.interval, max_overhead, mtbf)
@@ -157,7 +157,7 @@ class CheckpointHook(_CheckpointHook):
             self._finish_resume(runner, loaded)
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
-                         outputs: Optional[dict] = None) -> None:
+                         outputs: dict | None = None) -> None:
         """Save if a save by iterations is due."""
         if self._auto is not None:
             self._auto.after_iter()
@@ -327,7 +327,8 @@ class CheckpointHook(_CheckpointHook):
 
     def _retention(self) -> Any:
         periodic = KeepRoles('periodic') if self.max_keep_ckpts < 0 else KeepLast(self.max_keep_ckpts)
-        policies = [periodic, KeepNone('interrupted'), KeepNone('exception')] + [KeepBest(f'best:{m}', 1, r) for m, r in self._best.rules()]
+        policies = [periodic, KeepNone('interrupted'), KeepNone('exception')]
+        policies += [KeepBest(f'best:{metric}', 1, rule) for metric, rule in self._best.rules()]
         if self.keep_every > 0:
             policies.append(KeepEvery(self.keep_every, by_epoch=self.by_epoch))
         return AnyOf(*policies)
@@ -336,7 +337,8 @@ class CheckpointHook(_CheckpointHook):
         rules = rules * len(key_indicators) if len(rules) == 1 else rules
         for rule in rules:
             if rule not in self.rule_map and rule is not None:
-                raise KeyError(f'rule must be greater, less or None, but got {rule}. {near_matches(rule, self.rule_map)}')
+                raise KeyError(
+                    f'rule must be greater, less or None, but got {rule}. {near_matches(rule, self.rule_map)}')
         self.key_indicators = key_indicators
         self.rules = [rule if rule or key == 'auto' else infer_rule(key, None, self.greater_keys, self.less_keys)
                       for key, rule in zip(key_indicators, rules)]

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from mmengine.hooks import Hook
 
@@ -51,7 +51,7 @@ class PreemptionHook(Hook):
     priority = 'LOWEST'
 
     def __init__(self, signals: Sequence[str] = ('SIGTERM', 'SIGUSR1', 'SIGINT'),
-                 time_limit: Optional[Any] = None) -> None:
+                 time_limit: Any | None = None) -> None:
         unknown = [name for name in signals if not hasattr(signal, name)]
         if unknown:
             raise ValueError(f'PreemptionHook(signals=...): this system has no signal {unknown[0]!r}.')
@@ -107,7 +107,7 @@ class PreemptionHook(Hook):
         self._previous = {}
 
 
-def _ignore_signals(signals: list[int], inner: Optional[Callable[[int], None]], worker_id: int) -> None:
+def _ignore_signals(signals: list[int], inner: Callable[[int], None] | None, worker_id: int) -> None:
     for number in signals:
         signal.signal(number, signal.SIG_IGN)
     if inner is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import mmengine
@@ -21,7 +21,15 @@ from mmckpt.loops import IterBasedTrainLoop as ExactIters
 from mmckpt.state.config_diff import config_changes, read_config_text
 from mmckpt.state.digest import leaf_texts
 from mmckpt.state.plain import to_plain
-from mmckpt.state.preflight import Difference, Harm, Preflight, inexact, judge_config, shortened
+from mmckpt.state.preflight import (
+    Difference,
+    Harm,
+    Preflight,
+    inexact,
+    judge_config,
+    shortened,
+    some_of,
+)
 
 
 def resume_preflight(runner: Any, path: str, checkpoint: dict[str, Any]) -> None:
@@ -72,9 +80,9 @@ def _weights(runner: Any, path: str, checkpoint: dict[str, Any]) -> Iterator[Dif
         return
     missing, _, unexpected = weight_differences(unwrapped_model(runner), checkpoint['state_dict'])
     if missing:
-        yield inexact('weights', f'{_some(missing)}: not in the file, starts anew')
+        yield inexact('weights', f'{some_of(missing)}: not in the file, starts anew')
     if unexpected:
-        yield inexact('weights', f'{_some(unexpected)}: in the file, unknown to the model')
+        yield inexact('weights', f'{some_of(unexpected)}: in the file, unknown to the model')
 
 
 def _optimizer(runner: Any, path: str, checkpoint: dict[str, Any], facts: dict[str, Any]
@@ -119,8 +127,8 @@ def _data(runner: Any, meta: dict[str, Any], facts: dict[str, Any]) -> Iterator[
     if not facts:
         return
     current = run_facts(runner)
-    if facts['samples'] != current['samples']:
-        yield inexact('data', f"samples in the training set: {facts['samples']} -> {current['samples']}")
+    if facts.get('samples') != current['samples']:
+        yield inexact('data', f"samples in the training set: {facts.get('samples')} -> {current['samples']}")
     if _batch(facts) != _batch(current):
         follows = ('the same samples in a step, but sums are rounded and random numbers drawn per rank'
                    if _batch(facts)[2] == _batch(current)[2] else
@@ -131,7 +139,7 @@ def _data(runner: Any, meta: dict[str, Any], facts: dict[str, Any]) -> Iterator[
 
 def _batch(facts: dict[str, Any]) -> tuple[int | None, int, int | None]:
     """Samples a step of a rank, ranks, and samples a step of the job."""
-    size, ranks = facts['batch_size'], facts['world_size']
+    size, ranks = facts.get('batch_size'), facts.get('world_size', 1)
     return size, ranks, None if size is None else size * ranks
 
 
@@ -165,7 +173,7 @@ def _absent_parts(runner: Any, checkpoint: dict[str, Any]) -> Iterator[Differenc
     states = saved.get('hooks', {})
     absent = [name for name in stateful_hooks(runner) if name not in states]
     if absent:
-        yield inexact('hooks', f'the file holds no state of {_some(absent)}: it starts anew')
+        yield inexact('hooks', f'the file holds no state of {some_of(absent)}: it starts anew')
 
 
 def _machine(runner: Any, meta: dict[str, Any], facts: dict[str, Any]) -> Iterator[Difference]:
@@ -188,8 +196,3 @@ def _seeds_samples(runner: Any) -> bool:
 
 def _name(loop: Any) -> str:
     return type(loop).__name__
-
-
-def _some(names: Iterable[str], most: int = 3) -> str:
-    names = list(names)
-    return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Union
 
 _UNITS = {'s': 1.0, 'm': 60.0, 'h': 3600.0, 'd': 86400.0}
 
 
-def parse_duration(text: Union[str, float]) -> float:
+def parse_duration(text: str | float) -> float:
     """Return the seconds of a duration.
 
     Args:

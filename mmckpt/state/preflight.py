@@ -126,6 +126,17 @@ def shortened(text: str) -> str:
     return text if len(text) <= _LONGEST else f'{text[:half]}...{text[half - _LONGEST + 3:]}'
 
 
+def some_of(names: Iterable[object], most: int = 3) -> str:
+    """Return the first few names, and how many more there are; empty ones are left out.
+
+    Example:
+        >>> some_of(['a', '', 'b', 'c', 'd', 'e'])
+        'a, b, c and 2 more'
+    """
+    texts = [str(name) for name in names if str(name)]
+    return ', '.join(texts[:most]) + (f' and {len(texts) - most} more' if len(texts) > most else '')
+
+
 # Which run this is, not how it trains. The seed that counts is in the checkpoint's meta.
 _ABOUT_THIS_START = ('work_dir', 'load_from', 'resume', 'launcher', 'experiment_name', 'randomness.seed')
 # The entries that a Runner reads for training; anything else is a variable of the config.

@@ -75,7 +75,8 @@ def test_bests_of_one_step_are_links_to_one_write(tmp_path):
     close = hook._close
     hook._close = lambda *args: (written.append(hook.store.bytes_written), close(*args))
     runner.train()
-    files = [tmp_path / n for n in ('epoch_1.pth', 'best_AP_epoch_1.pth', 'best_PCK_epoch_1.pth', 'best_acc_epoch_1.pth')]
+    files = [tmp_path / name for name in ('epoch_1.pth', 'best_AP_epoch_1.pth', 'best_PCK_epoch_1.pth',
+                                          'best_acc_epoch_1.pth')]
     assert len({file.stat().st_ino for file in files}) == 1
     assert written == [files[0].stat().st_size]
     hub = runner.message_hub
@@ -91,7 +92,7 @@ def test_old_best_goes_when_the_new_one_is_there(tmp_path):
 
 
 def test_best_off_the_interval_holds_the_whole_state_and_pushes_nothing_out(tmp_path):
-    train(tmp_path, metrics('AP', .1, .2, .3, .4, .1, .1, .1), ours(save_best='AP', max_keep_ckpts=2) | dict(interval=3))
+    train(tmp_path, metrics('AP', .1, .2, .3, .4, .1, .1, .1), {**ours(save_best='AP', max_keep_ckpts=2), 'interval': 3})
     # Stock would have dropped epoch_3.pth for epoch_4.pth.
     assert names(tmp_path) == ['best_AP_epoch_4.pth', 'epoch_4.pth', 'epoch_6.pth', 'epoch_7.pth']
     best = load(tmp_path / 'best_AP_epoch_4.pth')
@@ -122,7 +123,7 @@ def test_each_metric_has_its_own_best_and_rule(tmp_path):
 
 
 def test_newest_are_kept_and_the_end_is_saved(tmp_path):
-    train(tmp_path, metrics('AP', *[.1] * 8), ours(max_keep_ckpts=2) | dict(interval=3))
+    train(tmp_path, metrics('AP', *[.1] * 8), {**ours(max_keep_ckpts=2), 'interval': 3})
     assert names(tmp_path) == ['epoch_6.pth', 'epoch_8.pth']
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_8.pth')
     assert 'freed' in read_log(tmp_path)
@@ -135,21 +136,22 @@ def test_keep_every_survives_max_keep_ckpts(tmp_path):
 
 def test_a_run_that_stops_early_leaves_its_last_state(tmp_path):
     stop = dict(type='mmckpt.EarlyStoppingHook', monitor='AP', patience=1, min_delta=0.)
-    train(tmp_path, metrics('AP', .5, .4, .3), ours(max_keep_ckpts=1) | dict(interval=10), hooks=[stop], epochs=10)
+    train(tmp_path, metrics('AP', .5, .4, .3), {**ours(max_keep_ckpts=1), 'interval': 10}, hooks=[stop], epochs=10)
     assert names(tmp_path) == ['epoch_2.pth']
 
 
 def test_a_fresh_run_in_a_used_directory_leaves_the_old_files(tmp_path):
     train(tmp_path, metrics('AP', .5, .6, .7), ours(save_best='AP'))
     runner = train(tmp_path, metrics('AP', .1), ours(save_best='AP', max_keep_ckpts=1))
-    assert names(tmp_path) == ['best_AP_epoch_1.pth', 'best_AP_epoch_3.pth', 'epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth']
+    assert names(tmp_path) == [
+        'best_AP_epoch_1.pth', 'best_AP_epoch_3.pth', 'epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth']
     assert runner.message_hub.get_info('best_score') == .1
     assert 'holds 4 checkpoints of an earlier run' in read_log(tmp_path)
 
 
 def test_published_files_hold_the_wanted_keys_only(tmp_path):
     train(tmp_path, metrics('AP', .5), ours(save_best='AP', published_keys=['meta', 'state_dict']))
-    published = [path for path in tmp_path.glob('*-????????.pth')]
+    published = list(tmp_path.glob('*-????????.pth'))
     assert len(published) == 2 and all(set(load(path)) == {'meta', 'state_dict'} for path in published)
 
 

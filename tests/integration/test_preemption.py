@@ -60,7 +60,8 @@ def test_second_signal_stops_at_once(tmp_path):
     work_dir = tmp_path / 'run'
     hooks = with_preemption()
     # The first comes before the forward pass of iteration 5, the second before it ends.
-    hooks['custom_hooks'].append(dict(type='KillHook', event='before_train_iter', nth=5, how='term', priority='VERY_LOW'))
+    hooks['custom_hooks'].append(
+        dict(type='KillHook', event='before_train_iter', nth=5, how='term', priority='VERY_LOW'))
     status = train_forked('tiny_exact.py', work_dir, kill=('before_train_iter', 5, 'term'), **hooks)
     assert status == 143, log_of(work_dir)[-3000:]
     assert not list(work_dir.glob('interrupted*'))

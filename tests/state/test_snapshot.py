@@ -134,8 +134,8 @@ def test_views_that_no_longer_overlap_are_not_mixed_up():
     torch.rand(3).bool(), torch.rand(3).bfloat16(), torch.rand(2, dtype=torch.cfloat),
     torch.rand(2, dtype=torch.cfloat).conj(), torch.rand(3).to_sparse(), torch.nn.Parameter(torch.rand(2)),
     torch.rand(2, requires_grad=True),
-], ids=['scalar', 'empty', 'transposed', 'channels last', 'expanded', 'bool', 'bfloat16', 'complex', 'conjugate',
-        'sparse', 'parameter', 'with gradient'])
+], ids=['scalar', 'empty', 'transposed', 'channels last', 'expanded', 'bool', 'bfloat16', 'complex',
+        'conjugate', 'sparse', 'parameter', 'with gradient'])
 def test_tensors_of_every_kind_come_through(tensor):
     for _ in range(2):
         loaded, _ = saved_and_loaded(Snapshot()([tensor])())
