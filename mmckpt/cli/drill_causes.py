@@ -124,8 +124,8 @@ def _other_data(found: Comparison, resumed: dict[str, Any]) -> list[str]:
         return ['the same samples look different, although the data set seeds each of them: a transform '
                 'draws from a generator of its own, or depends on the clock']
     place = f"of its {resumed['workers']} worker(s)" if resumed['workers'] else 'of this process'
-    return [f'the same samples look different: the data set draws from the global streams {place}, which a '
-            "restart begins anew. Wrap it: dataset=dict(type='mmckpt.DeterministicDataset', dataset=dict(...)) "
+    return [f'the same samples look different: the data set draws from the global streams {place}, which '
+            "a restart begins anew. Wrap it: dataset=dict(type='mmckpt.DeterministicDataset', dataset=dict(...)) "
             "with sampler=dict(type='mmckpt.ResumableSampler')"]
 
 
