@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import mmengine
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.utils import get_git_hash
 
 import mmckpt
@@ -15,6 +15,7 @@ from mmckpt.hooks.facts import run_facts
 from mmckpt.hooks.runner_adapter import bound_history, unwrapped_model
 from mmckpt.progress import Progress
 from mmckpt.state.plain import to_plain
+from mmckpt.store.space import estimate_bytes
 
 
 class StateCapture:
@@ -76,6 +77,23 @@ class StateCapture:
         envelope(checkpoint).update(val_pending=val_pending, hooks=hook_states(runner), facts=self._facts)
         runner.call_hook('before_save_checkpoint', checkpoint=checkpoint)
         return checkpoint
+
+
+def predicted_bytes(runner: Any, save_optimizer: bool) -> int:
+    """Predict the size of a checkpoint before there is one.
+
+    An optimizer makes its state at the first step; its defaults tell how many
+    tensors of the size of the weights that will be (Adam two, SGD with
+    momentum one).
+    """
+    weights = estimate_bytes(dict(unwrapped_model(runner).state_dict()))
+    copies = 1 + any(type(hook).__name__ == 'EMAHook' for hook in runner.hooks)
+    if save_optimizer and isinstance(runner.optim_wrapper, OptimWrapper):
+        parts = list(runner.optim_wrapper.values()) if isinstance(runner.optim_wrapper, OptimWrapperDict) else [
+            runner.optim_wrapper]
+        defaults = [part.optimizer.defaults for part in parts]
+        copies += max(2 if 'betas' in d else 1 if d.get('momentum') else 0 for d in defaults)
+    return weights * copies
 
 
 def scheduler_states(runner: Any) -> Any:

@@ -15,7 +15,7 @@ from mmckpt.state.snapshot import Snapshot
 from mmckpt.store import CheckpointStore
 
 _OWN = ('max_overhead', 'mtbf', 'history', 'save_on_exception', 'keep_every', 'store')
-_STORE = ('async_save', 'on_busy', 'max_failures')
+_STORE = ('async_save', 'on_busy', 'max_failures', 'keep_corrupt')
 
 
 def check_arguments(hook: Any, keep_every: int, history: int) -> None:
@@ -45,8 +45,8 @@ def auto_schedule(interval: Any, max_overhead: float, mtbf: Any) -> AutoSchedule
     return None
 
 
-def checked_store_cfg(store: dict | None) -> dict[str, Any]:
-    """Return the arguments of the store, with staging where it saves in the background.
+def checked_store_cfg(store: dict | None) -> tuple[dict[str, Any], bool]:
+    """Return the arguments of the store, with staging where it saves in the background, and ``keep_corrupt``.
 
     Raises:
         ValueError: If an argument is unknown or out of its range.
@@ -55,8 +55,9 @@ def checked_store_cfg(store: dict | None) -> dict[str, Any]:
     for name in cfg:
         if name not in _STORE:
             raise ValueError(f'CheckpointHook(store=dict(...)) has no argument {name!r}. {near_matches(name, _STORE)}')
+    keep_corrupt = bool(cfg.pop('keep_corrupt', False))
     if cfg.get('async_save'):
         cfg['stage'] = Snapshot()
     # Checks the values now, not when training starts.
     CheckpointStore('.', **cfg)
-    return cfg
+    return cfg, keep_corrupt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os.path as osp
 from collections import deque
 from functools import partial
@@ -13,7 +14,7 @@ from mmengine.hooks import CheckpointHook as _CheckpointHook
 
 from mmckpt.errors import near_matches
 from mmckpt.hooks.best_metrics import BestMetrics
-from mmckpt.hooks.capture import StateCapture
+from mmckpt.hooks.capture import StateCapture, predicted_bytes
 from mmckpt.hooks.checkpoint_arguments import auto_schedule, check_arguments, checked_store_cfg
 from mmckpt.hooks.preflight import resume_preflight
 from mmckpt.hooks.resume import LoadedCheckpoint, choose_resume_file
@@ -34,7 +35,7 @@ from mmckpt.policy.retention import AnyOf, KeepBest, KeepEvery, KeepLast, KeepNo
 from mmckpt.policy.selection import DEFAULT_GREATER, DEFAULT_LESS, infer_rule
 from mmckpt.progress import Progress
 from mmckpt.registry import HOOKS
-from mmckpt.store import CheckpointStore
+from mmckpt.store import CheckpointStore, Record
 
 # Iterations between two looks at the length of the hub's histories.
 BOUND_HISTORY_EVERY = 100
@@ -82,7 +83,10 @@ class CheckpointHook(_CheckpointHook):
             of ``max_keep_ckpts``; counts epochs or iterations as ``interval``
             does. Defaults to -1, none.
         store (dict, optional): Arguments of :class:`mmckpt.store.CheckpointStore`:
-            ``async_save``, ``on_busy``, ``max_failures``. Defaults to None.
+            ``async_save``, ``on_busy``, ``max_failures``; and ``keep_corrupt``:
+            whether a file that a resume had to skip is kept as ``*.corrupt``
+            instead of being replaced when its step is saved again. Defaults to
+            None.
         **kwargs: Keyword arguments of MMEngine's ``CheckpointHook``.
 
     Raises:
@@ -106,7 +110,8 @@ class CheckpointHook(_CheckpointHook):
         self.history = history
         self.save_on_exception = save_on_exception
         self.keep_every = keep_every
-        self.store_cfg = checked_store_cfg(store)
+        self.store_cfg, self.keep_corrupt = checked_store_cfg(store)
+        self._rejected: list[Record] = []
         self.store: CheckpointStore | None = None
         self._asked_out_dir = self.out_dir
         self._is_training = False
@@ -125,7 +130,7 @@ class CheckpointHook(_CheckpointHook):
         self._locate(runner)
         on_train_exit(runner, partial(self._close, runner))
         if self._is_local:
-            choose_resume_file(runner, self.out_dir)
+            self._rejected = choose_resume_file(runner, self.out_dir)
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Say what changed since, and keep what MMEngine does not restore until ``before_train``."""
@@ -305,12 +310,27 @@ class CheckpointHook(_CheckpointHook):
             self.out_dir, retention=self._retention(), pointer=osp.join(runner.work_dir, 'last_checkpoint'),
             logger=runner.logger, **self.store_cfg)
         self.store.open(resumed_from=None if loaded is None else loaded.path)
+        if self.keep_corrupt:
+            for record in self._rejected:
+                self.store.set_aside(record)
+        self._check_fits(runner)
         earlier = len(self.store.records())
         if loaded is None and earlier:
             runner.logger.warning(
                 f'{self.out_dir} holds {earlier} checkpoints of an earlier run, and this run starts anew: files of '
                 'the same name will be replaced, all others stay. Pass --resume (resume=True) to go on with that '
                 'run, or choose another work_dir.')
+
+    def _check_fits(self, runner: Any) -> None:
+        """Say before training has cost an hour that its checkpoints will not fit on the disk."""
+        known = self.store.records_of_run()
+        size = known[-1].size if known else predicted_bytes(runner, self.save_optimizer)
+        files = self.store.retention.most_files()
+        if files is None and isinstance(self.interval, int) and self.interval > 0:
+            steps = runner.max_epochs if self.by_epoch else runner.max_iters
+            files = math.ceil(steps / self.interval) + len(self._best.rules())
+        if files is not None:
+            self.store.check_run_fits(size, files)
 
     def _finish_resume(self, runner: Any, loaded: LoadedCheckpoint) -> None:
         name = osp.basename(loaded.path)

@@ -19,10 +19,10 @@ from mmckpt.hooks.capture import stateful_hooks
 from mmckpt.hooks.rank_state import restore_rank_state
 from mmckpt.hooks.runner_adapter import broadcast_object, unwrapped_model
 from mmckpt.hooks.validation_delta import apply_delta
-from mmckpt.store import CheckpointStore, load_checkpoint
+from mmckpt.store import CheckpointStore, Record, load_checkpoint
 
 
-def choose_resume_file(runner: Any, directory: str | Path) -> None:
+def choose_resume_file(runner: Any, directory: str | Path) -> list[Record]:
     """Point the Runner at the newest checkpoint that verifies, before it loads one.
 
     Stock MMEngine trusts the name in ``last_checkpoint``. Here a file that is
@@ -34,31 +34,36 @@ def choose_resume_file(runner: Any, directory: str | Path) -> None:
         runner (Runner): A runner in ``before_run`` of a training.
         directory (str or Path): Where the run's checkpoints lie.
 
+    Returns:
+        list[Record]: Newer files that did not verify (rank 0 only).
+
     Raises:
         CheckpointNotFoundError: If there are checkpoints, but none is valid.
     """
     if not runner._resume:
-        return
+        return []
     # The choice is made once and shared, so that all ranks load one file.
-    failure, choice = None, (False, None)
+    failure, choice, rejected = None, (False, None), []
     if is_main_process():
         try:
-            choice = _choose(runner, Path(directory))
+            choice = _choose(runner, Path(directory), rejected)
         except MMCkptError as error:
             failure = error
     failure, choice = broadcast_object((failure, choice))
     if failure is not None:
         raise failure
     runner._resume, runner._load_from = choice
+    return rejected
 
 
-def _choose(runner: Any, directory: Path) -> tuple[bool, str | None]:
-    """Return whether to resume, and the file to load."""
+def _choose(runner: Any, directory: Path, rejected: list[Record]) -> tuple[bool, str | None]:
+    """Return whether to resume, and the file to load; add newer files that are bad to ``rejected``."""
     asked = runner._load_from
     if asked is not None and ('://' in asked or _can_resume(asked)):
         return True, asked
     view = CheckpointStore.read(directory, runner.logger)
     newest = view.latest_valid()
+    rejected += view.rejected
     if newest is not None:
         if asked is not None:
             runner.logger.warning(

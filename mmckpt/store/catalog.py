@@ -98,6 +98,13 @@ class Catalog:
         self.commit(self.index.without([record.name for record in records], leftovers))
         self.remove_leftovers()
 
+    def set_aside(self, record: Record) -> None:
+        """Take a bad file out of the index and keep its bytes as ``<name>.corrupt``."""
+        self.commit(self.index.without([record.name], []))
+        path = self.directory / record.name
+        if path.exists():
+            self.backend.replace(path, path.with_name(f'{record.name}.corrupt'))
+
     def remove_leftovers(self) -> None:
         """Remove dropped files; one that has been written anew since then stays."""
         kept = []

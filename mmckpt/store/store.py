@@ -243,6 +243,10 @@ class CheckpointStore(StoreView):
         self.wait()
         return dropped
 
+    def set_aside(self, record: Record) -> None:
+        """Rename a file that did not verify to ``<name>.corrupt`` and forget its record."""
+        self._submit(lambda: self._committer.catalog.set_aside(record))
+
     def check_run_fits(self, expected_size: int, files_to_keep: int | None = None) -> bool:
         """Tell the user before training starts if its checkpoints will not fit on the disk.
 

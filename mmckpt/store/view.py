@@ -30,6 +30,7 @@ class StoreView:
         self.directory = Path(directory)
         self.logger = logger
         self._index = index
+        self.rejected: list[Record] = []
 
     @property
     def index(self) -> Index:
@@ -53,12 +54,17 @@ class StoreView:
         return next(iter(newest_first(self.records())), None)
 
     def latest_valid(self) -> Record | None:
-        """Return the newest record whose file verifies, or None; the log says why others do not."""
+        """Return the newest record whose file verifies, or None.
+
+        The log says why others do not; they are listed in ``rejected``.
+        """
+        self.rejected = []
         for record in newest_first(self.records()):
             fault = self.verify(record)
             if fault is None:
                 return record
             self.logger.warning('%s is skipped: %s.', self.directory / record.name, fault)
+            self.rejected.append(record)
         return None
 
     def best(self, metric: str) -> Record | None:

@@ -266,3 +266,13 @@ def test_save_best_without_validation_is_said(tmp_path):
 def test_arguments_are_checked_at_construction(kwargs, error, message):
     with pytest.raises(error, match=message):
         CheckpointHook(**kwargs)
+
+
+def test_a_run_that_will_fill_the_disk_is_told_before_it_starts(tmp_path, monkeypatch):
+    from mmckpt.store.backend import LocalBackend
+
+    monkeypatch.setattr(LocalBackend, 'free_bytes', lambda self, path: 150_000)
+    train(tmp_path, metrics('AP', .5), ours(save_best='AP', max_keep_ckpts=3))
+    log = read_log(tmp_path)
+    assert 'This run will fill the disk: 4 checkpoints of' in log
+    assert log.index('will fill the disk') < log.index('Saving checkpoint at 1 epochs')

@@ -205,3 +205,12 @@ def test_checkpoint_of_another_model_is_refused_with_the_differences(tmp_path):
         resumed(tmp_path, metrics('AP', .5), model=Wider())
     text = str(caught.value)
     assert 'extra.weight' in text and 'head.weight: (1, 4) in the file, (2, 4) in the model' in text
+
+
+def test_a_bad_file_is_kept_for_a_look_if_wanted(tmp_path):
+    train(tmp_path, metrics('AP', .3, .4), ours())
+    whole = (tmp_path / 'epoch_2.pth').read_bytes()
+    (tmp_path / 'epoch_2.pth').write_bytes(whole[:1000])
+    resumed(tmp_path, metrics('AP', .5), checkpoint=ours(store=dict(keep_corrupt=True)), epochs=2)
+    assert (tmp_path / 'epoch_2.pth.corrupt').read_bytes() == whole[:1000]
+    assert load(tmp_path / 'epoch_2.pth')['meta']['epoch'] == 2
