@@ -106,7 +106,7 @@ def test_an_unknown_rule_is_refused():
 @pytest.mark.parametrize('policy, most', [
     (KeepLast(3), 3), (KeepAll(), None), (KeepBest('best:AP', 2, 'less'), 2),
     (KeepBest('best:AP', -1, 'less'), None),
-    (KeepEvery(5, by_epoch=True), None), (KeepRoles('x'), None), (KeepNone('x'), 1),
+    (KeepEvery(5, by_epoch=True), None), (KeepRoles('x'), None), (KeepNone('x'), 0),
     (AnyOf(KeepLast(3), KeepBest('best:AP', 2, 'less')), 5), (AnyOf(KeepLast(3), KeepAll()), None),
 ])
 def test_the_number_of_files_is_foretold(policy, most):
