@@ -135,7 +135,7 @@ def _added(before: np.ndarray | None, after: np.ndarray) -> int:
 
 
 def _text(value: Any) -> str:
-    return json.dumps(to_json(to_plain(value)), sort_keys=True)
+    return json.dumps(to_json(to_plain(value)))
 
 
 def _flat_schedulers(runner: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Two gloo ranks under torchrun: killed, resumed on two and on one, and from one to two."""
 
+import json
 import os
 import subprocess
 import sys
@@ -15,12 +16,12 @@ pytestmark = pytest.mark.slow
 ROOT = PROJECT.parents[2]
 
 
-def launch(ranks, work_dir, *args, config='tiny_two_ranks.py', expect=0):
+def launch(ranks, work_dir, *args, config='tiny_two_ranks.py', expect=0, torchrun=(), flags=()):
     environment = dict(os.environ, PYTHONPATH=f'{PROJECT}{os.pathsep}{ROOT}', OMP_NUM_THREADS='1')
     train = [str(ROOT / 'tools/train.py'), str(PROJECT / config), '--work-dir', str(work_dir),
-             '--launcher', 'pytorch', '--cfg-options', f'train_dataloader.batch_size={32 // ranks}', *args]
+             '--launcher', 'pytorch', *flags, '--cfg-options', f'train_dataloader.batch_size={32 // ranks}', *args]
     done = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={ranks}', *train],
+        [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={ranks}', *torchrun, *train],
         cwd=work_dir.parent, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=280)
     assert (done.returncode == 0) == (expect == 0), done.stdout[-6000:]
     return done.stdout
@@ -41,6 +42,26 @@ def test_two_killed_ranks_resume_bit_identical_with_bn_of_their_own(reference, t
     assert digests(work_dir / 'iter_40.pth') == digests(reference / 'iter_40.pth')
     ranks = torch.load(work_dir / 'iter_36.pth', weights_only=True)['mmckpt']['ranks']
     assert ranks[1]['buffers'], 'the ranks have the same BN statistics, so this test shows nothing'
+
+
+def test_torchrun_restarts_a_killed_rank_and_the_run_resumes_by_itself(reference, tmp_path):
+    work_dir = tmp_path / 'run'
+    out = launch(2, work_dir, "custom_hooks.6.type='KillRank'", 'custom_hooks.6.nth=21', torchrun=['--max-restarts=2'],
+                 flags=['--resume'])
+    assert 'training starts from scratch' in out and f'Resumed from {work_dir}/iter_20.pth' in out, out[-4000:]
+    assert len(json.loads((work_dir / 'mmckpt_index.json').read_text())['attempts']) == 2
+    assert digests(work_dir / 'iter_40.pth') == digests(reference / 'iter_40.pth')
+
+
+def test_each_rank_goes_on_at_its_own_place_in_a_stream(tmp_path):
+    stream = dict(config='tiny_stream_ranks.py')
+    launch(2, tmp_path / 'straight', **stream)
+    work_dir = tmp_path / 'run'
+    launch(2, work_dir, "custom_hooks.6.type='KillRank'", 'custom_hooks.6.nth=14', expect=1, **stream)
+    launch(2, work_dir, 'resume=True', **stream)
+    assert digests(work_dir / 'iter_40.pth') == digests(tmp_path / 'straight' / 'iter_40.pth')
+    places = [rank['data'] for rank in torch.load(work_dir / 'iter_36.pth', weights_only=True)['mmckpt']['ranks']]
+    assert places[0] != places[1], 'the ranks read the same, so this test shows nothing'
 
 
 def seen(work_dir):

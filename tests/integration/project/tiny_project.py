@@ -112,13 +112,13 @@ if 'TINY_KILL_AT' in os.environ:
 
 @HOOKS.register_module()
 class KillRank(KillHook):
-    """Kills rank 1 only."""
+    """Kills rank 1 only, before torchrun has restarted anything."""
 
     def __init__(self, nth):
         super().__init__('after_train_iter', nth)
 
     def _count(self, runner, **kwargs):
-        if runner.rank == 1:
+        if runner.rank == 1 and os.environ['TORCHELASTIC_RESTART_COUNT'] == '0':
             super()._count(runner)
 
 
