@@ -18,7 +18,9 @@ from mmckpt.cli.probe import EnoughIterations, FirstBatches
 from mmckpt.cli.safe import make_safe
 from mmckpt.cli.train_options import disable_validation
 from mmckpt.data import DeterministicDataset
+from mmckpt.data.stateful_loader import built_loader
 from mmckpt.errors import MMCkptError, UsageError
+from mmckpt.hooks.facts import length_of
 from mmckpt.loops import EpochBasedTrainLoop as ExactEpochs
 from mmckpt.loops import IterBasedTrainLoop as ExactIters
 from mmckpt.registry import LOOPS
@@ -67,16 +69,18 @@ def run(plan: Plan) -> None:
         UsageError: If the config cannot be drilled.
     """
     cfg = read_config(plan.config, plan.options)
-    cuts_inside = prepare(cfg, plan)
+    if plan.safe:
+        make_safe(cfg)
+    loop = train_loop_class(cfg)
+    cuts_inside = resumes_inside_epochs(loop)
+    prepare(cfg, plan, cuts_inside)
     runner = build_runner(cfg)
-    loader = runner.build_dataloader(
-        runner._train_dataloader, seed=runner.seed,
-        diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False))
+    loader = _built_loader(runner, loop)
     sample_ids = SampleIds.of(loader)
-    natural_length = _length(loader)
+    natural_length = length_of(loader)
     # MMEngine's epoch-based loop resumes at the end of an epoch only, so the epoch ends there.
     runner._train_dataloader = loader if cuts_inside else FirstBatches(loader, plan.iterations)
-    cut = plan.iterations if cuts_inside else _length(runner._train_dataloader)
+    cut = plan.iterations if cuts_inside else length_of(runner._train_dataloader)
     probe = RecordingHook(cut, cut if plan.role in ('first', 'kernels') else 2 * cut, sample_ids)
     runner.register_hook(probe)
     kernels = _train(runner, plan.role == 'kernels')
@@ -90,23 +94,15 @@ def run(plan: Plan) -> None:
         'trace': probe.trace, 'attributes': probe.attributes}, plan.result)
 
 
-def prepare(cfg: Config, plan: Plan) -> bool:
+def prepare(cfg: Config, plan: Plan, cuts_inside: bool) -> None:
     """Change a config so that it saves at the restart, and writes into the plan's directory only.
 
     Args:
         cfg (Config): Changed in place.
         plan (Plan): The plan.
-
-    Returns:
-        bool: Whether its loop can be resumed inside an epoch.
-
-    Raises:
-        UsageError: If it does not train.
+        cuts_inside (bool): Whether the restart may lie inside an epoch.
     """
-    if plan.safe:
-        make_safe(cfg)
     disable_validation(cfg)
-    cuts_inside = resumes_inside_epochs(cfg)
     _save_at_the_restart(cfg, plan.iterations if cuts_inside else 1, by_epoch=not cuts_inside)
     if cfg.get('visualizer') is not None:
         cfg.visualizer.pop('vis_backends', None)
@@ -116,28 +112,49 @@ def prepare(cfg: Config, plan: Plan) -> bool:
     cfg.launcher, cfg.load_from = 'none', cfg.get('load_from') if plan.role != 'resumed' else None
     cfg.resume = plan.role == 'resumed'
     cfg.work_dir, cfg.experiment_name = plan.work_dir, f'drill_{plan.role}'
-    return cuts_inside
 
 
-def resumes_inside_epochs(cfg: Config) -> bool:
-    """Whether the train loop of a config can go on anywhere, not only where an epoch begins.
+def train_loop_class(cfg: Config) -> type:
+    """Return the class of the train loop that a config asks for.
+
+    Raises:
+        UsageError: If it does not train, or asks for what is no train loop.
 
     Example:
-        >>> resumes_inside_epochs(Config(dict(train_cfg=dict(by_epoch=True, max_epochs=2))))
-        False
-        >>> resumes_inside_epochs(Config(dict(train_cfg=dict(type='mmckpt.EpochBasedTrainLoop'))))
-        True
+        >>> train_loop_class(Config(dict(train_cfg=dict(by_epoch=False, max_iters=9)))).__name__
+        'IterBasedTrainLoop'
     """
     train_cfg = cfg.get('train_cfg')
     if not train_cfg:
         raise UsageError('the config has no train_cfg: a resume drill needs a training')
     kind = train_cfg.get('type')
     if kind is None:
-        return not train_cfg.get('by_epoch', True)
+        return EpochBasedTrainLoop if train_cfg.get('by_epoch', True) else IterBasedTrainLoop
     loop = LOOPS.get(kind) if isinstance(kind, str) else kind
     if not (isinstance(loop, type) and issubclass(loop, BaseLoop)):
-        return False
-    return issubclass(loop, (ExactEpochs, IterBasedTrainLoop)) or not issubclass(loop, EpochBasedTrainLoop)
+        raise UsageError(f'train_cfg.type: expected the class or name of a loop, found {kind!r}')
+    return loop
+
+
+def resumes_inside_epochs(loop: type) -> bool:
+    """Whether a train loop can go on anywhere, not only where an epoch begins.
+
+    Example:
+        >>> resumes_inside_epochs(EpochBasedTrainLoop), resumes_inside_epochs(ExactEpochs)
+        (False, True)
+    """
+    return issubclass(loop, ExactEpochs) or not issubclass(loop, EpochBasedTrainLoop)
+
+
+def _built_loader(runner: Any, loop: type) -> Any:
+    """Build the training loader as the loop would, to watch it."""
+    loader = runner._train_dataloader
+    if issubclass(loop, (ExactEpochs, ExactIters)):
+        loader = built_loader(loader, runner.seed)
+    if isinstance(loader, dict):
+        loader = runner.build_dataloader(
+            loader, seed=runner.seed, diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False))
+    return loader
 
 
 def _save_at_the_restart(cfg: Config, interval: int, by_epoch: bool) -> None:
@@ -175,13 +192,6 @@ def nondeterministic_kernels(messages: list[str]) -> list[str]:
     """
     marks = ('does not have a deterministic implementation', 'is not deterministic because')
     return sorted({m.split(mark)[0].strip()[-60:] for m in messages for mark in marks if mark in m})
-
-
-def _length(loader: Any) -> int | None:
-    try:
-        return len(loader)
-    except TypeError:
-        return None
 
 
 def main() -> int:

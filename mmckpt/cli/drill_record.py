@@ -8,9 +8,10 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop
 from torch import nn
-from torch.utils.data import IterableDataset
 
 from mmckpt.cli.probe import EnoughIterations
+from mmckpt.data.resumable_batches import is_indexed
+from mmckpt.data.sequential_entry import is_stateful
 from mmckpt.hooks.capture import hook_states, scheduler_states
 from mmckpt.hooks.facts import optim_wrappers
 from mmckpt.hooks.runner_adapter import host_scalars, unwrapped_model
@@ -86,8 +87,8 @@ class SampleIds:
 
     @classmethod
     def of(cls, loader: Any) -> SampleIds | None:
-        """Watch a loader; None if its data set has no indices."""
-        return None if isinstance(loader.dataset, IterableDataset) else cls(loader)
+        """Watch a loader; None if its data have no index, or it keeps a place of its own."""
+        return cls(loader) if is_indexed(loader) and not is_stateful(loader) else None
 
     def next(self, runner: Any) -> str:
         """Return the indices of the batch that was given last; to be called once a batch."""

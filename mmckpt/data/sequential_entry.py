@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset
@@ -39,7 +39,7 @@ class SequentialEntry:
         {'epoch': 1, 'batches': 2, 'finished': False, 'loader': None}
     """
 
-    def __init__(self, dataloader: Any, seed: int, rank: int, endless: bool, place: Optional[dict] = None) -> None:
+    def __init__(self, dataloader: Any, seed: int, rank: int, endless: bool, place: dict | None = None) -> None:
         self.dataloader = dataloader
         self.seed, self.rank, self.endless = seed, rank, endless
         self.reread = 0
@@ -73,7 +73,7 @@ class SequentialEntry:
         return {'epoch': self._epoch, 'batches': self._batches, 'finished': self._finished,
                 'loader': self._loader_state()}
 
-    def _begin(self, place: Optional[dict]) -> Iterator[Any]:
+    def _begin(self, place: dict | None) -> Iterator[Any]:
         """Open the loader's iterator for the pass at hand, with a base seed that leaves no trace."""
         if isinstance(self.dataloader, DataLoader):
             self.dataloader.generator = torch.Generator().manual_seed(mix(self.seed, self._epoch, self.rank) >> 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Optional
+from typing import Any
 
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, IterableDataset
@@ -13,7 +13,7 @@ from mmckpt.extras import import_extra
 _NAME = 'StatefulDataLoader'
 
 
-def built_loader(dataloader: Any, seed: Optional[int]) -> Any:
+def built_loader(dataloader: Any, seed: int | None) -> Any:
     """Build a training loader that a config wants to be torchdata's.
 
     Args:

@@ -16,6 +16,7 @@ from mmckpt.errors import near_matches
 from mmckpt.hooks.best_metrics import BestMetrics
 from mmckpt.hooks.capture import StateCapture, predicted_bytes
 from mmckpt.hooks.checkpoint_arguments import auto_schedule, check_arguments, checked_store_cfg
+from mmckpt.hooks.mapped_resume import map_resume_file
 from mmckpt.hooks.preflight import resume_preflight
 from mmckpt.hooks.resume import LoadedCheckpoint, choose_resume_file
 from mmckpt.hooks.resume_banner import resume_banner
@@ -131,6 +132,7 @@ class CheckpointHook(_CheckpointHook):
         on_train_exit(runner, partial(self._close, runner))
         if self._is_local:
             self._rejected = choose_resume_file(runner, self.out_dir)
+            map_resume_file(runner)
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Say what changed since, and keep what MMEngine does not restore until ``before_train``."""

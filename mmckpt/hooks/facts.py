@@ -33,9 +33,17 @@ def run_facts(runner: Any) -> dict[str, Any]:
         'cpu_threads': torch.get_num_threads() if device.type == 'cpu' else None,
         'world_size': get_world_size(),
         'batch_size': batch_size(loader),
-        'samples': len(loader.dataset) if hasattr(loader.dataset, '__len__') else None,
+        'samples': length_of(loader.dataset),
         'parameter_order': digest(parameter_names(runner)),
     }
+
+
+def length_of(data: Any) -> int | None:
+    """Return the length of a data set or loader, or None if it has none."""
+    try:
+        return len(data)
+    except (TypeError, NotImplementedError):
+        return None
 
 
 def batch_size(loader: Any) -> int | None:

@@ -10,9 +10,11 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 import mmckpt
 from mmckpt.data import DeterministicDataset
+from mmckpt.data.resumable_batches import is_indexed
+from mmckpt.data.sequential_entry import is_stateful
 from mmckpt.errors import IncompatibleCheckpointError
 from mmckpt.hooks.capture import stateful_hooks
-from mmckpt.hooks.facts import run_facts
+from mmckpt.hooks.facts import length_of, run_facts
 from mmckpt.hooks.optimizer_fit import hyperparameter_differences, misfit, scheduler_differences
 from mmckpt.hooks.resume import check_model, weight_differences
 from mmckpt.hooks.runner_adapter import unwrapped_model
@@ -108,7 +110,13 @@ def _config(runner: Any, meta: dict[str, Any]) -> list[Difference]:
                            Harm.EXACTNESS)]
     # MMEngine's RuntimeInfoHook has formatted it already, which takes seconds for a large one.
     now = runner.message_hub.runtime_info.get('cfg') or runner.cfg.pretty_text
-    return judge_config(config_changes(saved, read_config_text(now)), _seeds_samples(runner))
+    changes = config_changes(*(_without_seed(part) for part in (saved, read_config_text(now))))
+    return judge_config(changes, _seeds_samples(runner))
+
+
+def _without_seed(cfg: dict[str, Any]) -> dict[str, Any]:
+    """The config without its seed: the one that counts is in the checkpoint's meta, also where none is set."""
+    return dict(cfg, randomness={k: v for k, v in (cfg.get('randomness') or {}).items() if k != 'seed'})
 
 
 def _seed(runner: Any, meta: dict[str, Any]) -> Iterator[Difference]:
@@ -146,14 +154,18 @@ def _batch(facts: dict[str, Any]) -> tuple[int | None, int, int | None]:
 def _position(runner: Any, meta: dict[str, Any]) -> Iterator[Difference]:
     """Whether the loop can enter the data where the file was written."""
     loop, loader, done = runner.train_loop, runner.train_dataloader, meta.get('iter', 0)
-    inside = isinstance(loop, EpochBasedTrainLoop) and done - meta.get('epoch', 0) * len(loader) > 0
-    if inside and not isinstance(loop, ExactEpochs):
+    is_exact = isinstance(loop, (ExactEpochs, ExactIters))
+    if is_exact and (is_stateful(loader) or not is_indexed(loader)):
+        return  # the loop takes the place from the checkpoint, or reads again and says so
+    length = length_of(loader)
+    inside = isinstance(loop, EpochBasedTrainLoop) and done > meta.get('epoch', 0) * (length or 0)
+    if inside and not is_exact:
         yield inexact('position', f'iteration {done} lies inside an epoch, which {_name(loop)} starts again: '
                       'train_cfg.type mmckpt.EpochBasedTrainLoop continues in it')
-    if isinstance(loop, IterBasedTrainLoop) and not isinstance(loop, ExactIters) and done:
+    if isinstance(loop, IterBasedTrainLoop) and not is_exact and done:
         yield inexact('position', f'{_name(loop)} reads {done} batches again, which draws random numbers: '
                       'train_cfg.type mmckpt.IterBasedTrainLoop enters the data at once')
-    exact_inside = isinstance(loop, ExactIters) and done > 0 or isinstance(loop, ExactEpochs) and inside
+    exact_inside = is_exact and (inside or isinstance(loop, ExactIters) and done > 0)
     if loader.num_workers and not _seeds_samples(runner) and (exact_inside or loader.persistent_workers):
         yield inexact('data', 'the streams of the data workers start anew, and with them augmentation: '
                       'wrap the data set in mmckpt.DeterministicDataset')

@@ -90,7 +90,7 @@ def _can_resume(path: str) -> bool:
         raise CorruptCheckpointError(
             f'{path} is not what was written there: {reason}. Pass another file, or --resume without a path '
             'to go on from the newest one that is valid.')
-    return 'optimizer' in load_checkpoint(path)
+    return 'optimizer' in load_checkpoint(path, mmap=True)
 
 
 class LoadedCheckpoint:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Optional, Union
+from typing import Any
 
 from mmengine.dist import get_dist_info
 from mmengine.runner import BaseLoop
@@ -22,16 +22,16 @@ from mmckpt.registry import LOOPS
 class _KnowsItsPlace:
     """The part of both loops that opens the data, and keeps and takes back the place in them."""
 
-    _entry: Optional[Union[DataEntry, SequentialEntry]] = None
-    _place: Optional[dict[str, Any]] = None
+    _entry: DataEntry | SequentialEntry | None = None
+    _place: dict[str, Any] | None = None
 
-    def data_state(self) -> Optional[dict[str, Any]]:
+    def data_state(self) -> dict[str, Any] | None:
         """Return this rank's place in data that have no index, or None: an index needs none."""
         if isinstance(self._entry, SequentialEntry):
             return self._entry.state()
         return self._place
 
-    def load_data_state(self, state: Optional[dict[str, Any]]) -> None:
+    def load_data_state(self, state: dict[str, Any] | None) -> None:
         """Go on from a place; call it before the data are opened, in ``before_train``."""
         self._place = state
 
@@ -46,7 +46,7 @@ class _KnowsItsPlace:
                 'or with such an iterator, goes on at once.')
         return batches_left
 
-    def _new_entry(self, endless: bool) -> Union[DataEntry, SequentialEntry]:
+    def _new_entry(self, endless: bool) -> DataEntry | SequentialEntry:
         """Prepare the loader when the seed is known for good: after a resume has restored it."""
         loader, seed = self.dataloader, self.runner.seed
         if isinstance(loader.dataset, DeterministicDataset) and loader.dataset.seed is None:
@@ -82,7 +82,7 @@ class EpochBasedTrainLoop(_KnowsItsPlace, _EpochBasedTrainLoop):
         >>> train_cfg = dict(type='mmckpt.EpochBasedTrainLoop', max_epochs=20, val_interval=1)
     """
 
-    def __init__(self, runner: Any, dataloader: Union[DataLoader, dict], *args: Any, **kwargs: Any) -> None:
+    def __init__(self, runner: Any, dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> None:
         super().__init__(runner, built_loader(dataloader, runner.seed), *args, **kwargs)
 
     def run(self) -> Any:
@@ -139,8 +139,8 @@ class IterBasedTrainLoop(_KnowsItsPlace, _IterBasedTrainLoop):
         >>> train_cfg = dict(type='mmckpt.IterBasedTrainLoop', max_iters=90000, val_interval=5000)
     """
 
-    def __init__(self, runner: Any, dataloader: Union[DataLoader, dict], max_iters: int, val_begin: int = 1,
-                 val_interval: int = 1000, dynamic_intervals: Optional[list[tuple[int, int]]] = None) -> None:
+    def __init__(self, runner: Any, dataloader: DataLoader | dict, max_iters: int, val_begin: int = 1,
+                 val_interval: int = 1000, dynamic_intervals: list[tuple[int, int]] | None = None) -> None:
         # Not the parent's: it opens a data iterator at once, before a resume knows where.
         BaseLoop.__init__(self, runner, built_loader(dataloader, runner.seed))
         self._max_iters = int(max_iters)

@@ -137,8 +137,8 @@ def some_of(names: Iterable[object], most: int = 3) -> str:
     return ', '.join(texts[:most]) + (f' and {len(texts) - most} more' if len(texts) > most else '')
 
 
-# Which run this is, not how it trains. The seed that counts is in the checkpoint's meta.
-_ABOUT_THIS_START = ('work_dir', 'load_from', 'resume', 'launcher', 'experiment_name', 'randomness.seed')
+# Which run this is, not how it trains.
+_ABOUT_THIS_START = ('work_dir', 'load_from', 'resume', 'launcher', 'experiment_name')
 # The entries that a Runner reads for training; anything else is a variable of the config.
 _TRAINING = (
     'model', 'data_preprocessor', 'preprocess_cfg', 'train_dataloader', 'train_cfg', 'optim_wrapper',

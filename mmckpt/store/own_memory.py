@@ -80,11 +80,16 @@ def _copied(storages: list[torch.UntypedStorage]) -> list[torch.Tensor]:
         starts.append(total)
         total += -(-storage.nbytes() // _ALIGNMENT) * _ALIGNMENT
     block = _block(total) if total else None
-    copies = [torch.frombuffer(block, dtype=torch.uint8, offset=start, count=storage.nbytes())
-              if storage.nbytes() else torch.empty(0, dtype=torch.uint8) for storage, start in zip(storages, starts)]
-    sources = [torch.empty(0, dtype=torch.uint8).set_(storage) for storage in storages]
-    if copies:
-        torch._foreach_copy_(copies, sources)
+    copies = []
+    for storage, start in zip(storages, starts):
+        if not storage.nbytes():
+            copies.append(torch.empty(0, dtype=torch.uint8))
+            continue
+        # By one thread: torch would wait for all of its own after each tensor, which takes seconds in all
+        # where other processes need the cores too, and saves little, since the memory is the limit.
+        source = torch.empty(0, dtype=torch.uint8).set_(storage).numpy()
+        block[start:start + len(source)] = memoryview(source)
+        copies.append(torch.frombuffer(block, dtype=torch.uint8, offset=start, count=len(source)))
     return copies
 
 

@@ -75,7 +75,8 @@ def loader(n, batch_size=4, shuffle=False, **kwargs):
                 sampler=dict(type='DefaultSampler', shuffle=shuffle))
 
 
-def make_runner(work_dir, values, hooks=(), epochs=3, checkpoint=None, model=None, val=None, **kwargs):
+def make_runner(work_dir, values, hooks=(), epochs=3, checkpoint=None, model=None, train=None, val=None,
+                **kwargs):
     """Build a Runner whose validations give ``values``; train with ``.train()``.
 
     Args:
@@ -86,6 +87,8 @@ def make_runner(work_dir, values, hooks=(), epochs=3, checkpoint=None, model=Non
         checkpoint (dict, optional): Config of the checkpoint hook; None is
             MMEngine's, with an interval longer than the run.
         model (BaseModel, optional): Defaults to :class:`Net`.
+        train (dict or DataLoader, optional): Training data loader. Defaults to
+            twelve samples in shuffled batches of four.
         val (dict, optional): Validation data loader. Defaults to ten samples
             in batches of four.
         **kwargs: Further arguments of the Runner.
@@ -95,7 +98,7 @@ def make_runner(work_dir, values, hooks=(), epochs=3, checkpoint=None, model=Non
     MMLogger._instance_dict.clear()
     return Runner(
         model or Net(), str(work_dir),
-        train_dataloader=loader(12, shuffle=True), val_dataloader=val or loader(10),
+        train_dataloader=train or loader(12, shuffle=True), val_dataloader=val or loader(10),
         train_cfg=kwargs.pop('train_cfg', dict(by_epoch=True, max_epochs=epochs)), val_cfg=dict(),
         val_evaluator=[Scripted(values)],
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9)),

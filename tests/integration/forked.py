@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import matplotlib.pyplot  # noqa: F401
+import mmengine.device.utils
 import mmengine.runner.runner
 import sklearn.datasets  # noqa: F401
 import torch
-import torch._dynamo  # noqa: F401
+import torch._dynamo
 from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
@@ -45,7 +46,7 @@ def train_forked(config, work_dir, *, resume=False, kill=None, load_from=None, *
         int: Exit status; negative for a signal.
     """
     mmengine.runner.runner.collect_env()
-    # What the parent has imported is nothing for the child's garbage collector to walk, and copy, again and again.
+    # What the parent has imported is nothing for the child's garbage collector to walk, and copy, again.
     gc.freeze()
     process = multiprocessing.get_context('fork').Process(
         target=_train, args=(config, work_dir, resume, kill, load_from, overrides))
@@ -66,6 +67,9 @@ def _train(config, work_dir, resume, kill, load_from, overrides):
     sys.stdout = sys.stderr = os.fdopen(1, 'w', buffering=1)
     for kind in (MMLogger, MessageHub, DefaultScope, Visualizer):
         kind._instance_dict.clear()
+    # A forked process cannot use CUDA once its parent has; what is tested here needs none.
+    torch.cuda.is_available = lambda: False
+    mmengine.device.utils.DEVICE = 'cpu'
     torch.set_num_threads(1)
     sys.path.insert(0, str(PROJECT))
     cfg = Config.fromfile(PROJECT / config)

@@ -17,7 +17,8 @@ ROOT = PROJECT.parents[2]
 
 
 def launch(ranks, work_dir, *args, config='tiny_two_ranks.py', expect=0, torchrun=(), flags=()):
-    environment = dict(os.environ, PYTHONPATH=f'{PROJECT}{os.pathsep}{ROOT}', OMP_NUM_THREADS='1')
+    environment = dict(os.environ, PYTHONPATH=f'{PROJECT}{os.pathsep}{ROOT}', OMP_NUM_THREADS='1',
+                       CUDA_VISIBLE_DEVICES='')
     train = [str(ROOT / 'tools/train.py'), str(PROJECT / config), '--work-dir', str(work_dir),
              '--launcher', 'pytorch', *flags, '--cfg-options', f'train_dataloader.batch_size={32 // ranks}', *args]
     done = subprocess.run(

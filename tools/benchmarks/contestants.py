@@ -70,7 +70,7 @@ def contestants(runner: Runner, directory: Path) -> Iterator[dict[str, Contestan
             'Lightning': _lightning(directory / 'lightning', state),
             'Lightning async': _lightning_async(directory / 'lightning_async', state),
             'torch DCP': _path(
-                directory / 'dcp', lambda path: dcp.save(state, checkpoint_id=path, no_dist=True), durable='yes'),
+                directory / 'dcp', lambda path: dcp.save(state, checkpoint_id=path, no_dist=True), 'yes'),
             'torch DCP async': _dcp_async(directory / 'dcp_async', state),
             'mmckpt': stack.enter_context(_store(directory / 'sync', state, async_save=False)),
             'mmckpt async': stack.enter_context(_store(directory / 'async', state, async_save=True)),
@@ -93,7 +93,7 @@ def _raw(directory: Path, state: dict[str, Any]) -> Contestant:
                     data = data[file.write(data):]
             os.fsync(file.fileno())
 
-    return _path(directory, save, durable='yes')
+    return _path(directory, save, 'yes')
 
 
 def _path(directory: Path, save: Callable[[Path], object], durable: str = 'no',
@@ -151,7 +151,11 @@ def _dcp_async(directory: Path, state: dict[str, Any]) -> Contestant:
     def save(path: Path) -> None:
         futures.append(dcp.async_save(state, checkpoint_id=path, async_stager=stager, no_dist=True))
 
-    return _path(directory, save, durable='later', wait=lambda: [futures.pop().result() for _ in list(futures)])
+    def wait() -> None:
+        while futures:
+            futures.pop().result()
+
+    return _path(directory, save, 'later', wait)
 
 
 @contextmanager

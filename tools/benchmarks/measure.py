@@ -102,9 +102,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def environment(directory: Path) -> str:
     """Return one paragraph: the command, the machine, the disk, the versions, the load and the date."""
-    load = f'{os.getloadavg()[0]:.1f}'
-    return (f'`python {shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`, {datetime.date.today()}. '
-            f'{_cpu()}, {len(os.sched_getaffinity(0))} cores, load {load} at the start; {_file_system(directory)}; '
+    command = shlex.join(['python', f'tools/benchmarks/{Path(sys.argv[0]).name}', *sys.argv[1:]])
+    return (f'`{command}`, {datetime.date.today()}. {_cpu()}, {len(os.sched_getaffinity(0))} cores, '
+            f'load {os.getloadavg()[0]:.1f} at the start; {_file_system(directory)}; '
             f'Linux {platform.release()}, Python {platform.python_version()}, torch {torch.__version__}.')
 
 

@@ -81,15 +81,18 @@ def _best_step(size: Size, kind: dict[str, Any], directory: Path) -> tuple[float
 
 def _watch_epoch(hook: CheckpointHook, watch: Stopwatch, epoch: int) -> None:
     for event in _EVENTS:
-        original = getattr(hook, event)
-        measured = watch.around(original)
+        setattr(hook, event, _only_in(epoch, event, getattr(hook, event), watch))
 
-        def call(runner: Runner, *args: Any, _event: str = event, _plain: Any = original, _measured: Any = measured,
-                 **kwargs: Any) -> None:
-            current = runner.epoch + (_event == 'after_train_epoch')
-            (_measured if current == epoch else _plain)(runner, *args, **kwargs)
 
-        setattr(hook, event, call)
+def _only_in(epoch: int, event: str, plain: Callable[..., Any], watch: Stopwatch) -> Callable[..., Any]:
+    measured = watch.around(plain)
+
+    def call(runner: Runner, *args: Any, **kwargs: Any) -> None:
+        # The Runner counts an epoch after its last event.
+        current = runner.epoch + (event == 'after_train_epoch')
+        (measured if current == epoch else plain)(runner, *args, **kwargs)
+
+    return call
 
 
 def overhead_table(repeats: int, directory: Path) -> str:
@@ -102,7 +105,8 @@ def overhead_table(repeats: int, directory: Path) -> str:
     return table(['save', 'whole ms', 'not writing ms'], rows)
 
 
-def _overheads(kind: dict[str, Any], repeats: int, directory: Path) -> tuple[Sequence[float], Sequence[float]]:
+def _overheads(kind: dict[str, Any], repeats: int,
+               directory: Path) -> tuple[Sequence[float], Sequence[float]]:
     """Return the seconds of each save, and those outside the call that writes."""
     whole: list[float] = []
     rest: list[float] = []

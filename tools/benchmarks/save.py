@@ -25,6 +25,7 @@ from workload import SIZES, make_runner
 
 _NEVER = dict(type='CheckpointHook', interval=10 ** 9, save_last=False)
 _STOCK = 'MMEngine Runner.save_checkpoint'
+_FLOOR = 'memcpy floor'
 
 
 def trained(size: str, directory: Path) -> Runner:
@@ -63,23 +64,24 @@ def save_table(size: str, repeats: int, directory: Path) -> str:
         with contestants(runner, Path(scratch)) as found:
             results = interleaved([partial(timed_round, runner, one) for one in found.values()], repeats)
             durable = [one.durable for one in found.values()]
-    blocked = {name: median(seconds for seconds, _ in result) for name, result in zip(found, results)}
+    blocked = {name: median(one for one, _ in result) for name, result in zip(found, results)}
     written = {name: median(count for _, count in result) for name, result in zip(found, results)}
     # A process for each, so that no allocator hides what another one left.
     with multiprocessing.get_context('spawn').Pool(1, maxtasksperchild=1) as pool:
         peaks = pool.starmap(peak_memory, [(size, name, str(directory)) for name in found], chunksize=1)
     state = SIZES[size].bytes
-    rows = [(name, f'{1e3 * seconds:.1f}', f'{seconds / blocked[_STOCK]:.3f}',
-             f'{seconds / blocked["memcpy floor"]:.2f}', f'{written[name] / state:.2f}', f'{peak / state:.2f}', when)
-            for (name, seconds), peak, when in zip(blocked.items(), peaks, durable)]
-    header = ['save', 'blocked ms', 'x stock', 'x memcpy', 'written x state', 'peak memory x state', 'durable']
-    return table(header, rows)
+    rows = [(name, f'{1e3 * one:.1f}', f'{one / blocked[_STOCK]:.3f}', f'{one / blocked[_FLOOR]:.2f}',
+             f'{written[name] / state:.2f}', f'{peak / state:.2f}', when)
+            for (name, one), peak, when in zip(blocked.items(), peaks, durable)]
+    return table(['save', 'blocked ms', 'x stock', 'x memcpy', 'written x state', 'peak memory x state',
+                  'durable'], rows)
 
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--sizes', default='100MB,500MB,2GB,many', help=f'comma-separated, of {", ".join(SIZES)}')
+    parser.add_argument('--sizes', default='100MB,500MB,2GB,many',
+                        help=f'comma-separated, of {", ".join(SIZES)}')
     parser.add_argument('--repeats', type=int, default=9, help='rounds that count, after one that does not')
     parser.add_argument('--dir', type=Path, default=Path('.'), help='a directory on the disk to be measured')
     args = parser.parse_args()
@@ -89,7 +91,8 @@ def main() -> None:
         parser.error(f'--sizes knows {", ".join(SIZES)}, but got {", ".join(unknown)}')
     print(environment(args.dir))
     for size in sizes:
-        print(f'\n### One save of {size} ({SIZES[size].bytes / 1e6:.1f} MB in {4 * SIZES[size].matrices} tensors)\n')
+        megabytes, tensors = SIZES[size].bytes / 1e6, 4 * SIZES[size].matrices
+        print(f'\n### One save of {size} ({megabytes:.1f} MB in {tensors} tensors)\n')
         print(save_table(size, args.repeats, args.dir), flush=True)
     for size in sizes:
         print(f'\n### Three metrics improve at the step of a periodic save, {size}\n')

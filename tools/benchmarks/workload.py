@@ -98,9 +98,10 @@ class Rising(BaseMetric):
 
 
 def loader(length: int, batch_size: int = 1, **kwargs: Any) -> dict[str, Any]:
-    """Return a data loader config of :class:`Numbers`."""
-    return dict(dataset=Numbers(length), batch_size=batch_size, collate_fn=dict(type='default_collate'),
-                **{'sampler': dict(type='DefaultSampler', shuffle=False), **kwargs})
+    """Return a data loader config of :class:`Numbers`; further keys take precedence."""
+    defaults = dict(dataset=Numbers(length), batch_size=batch_size, collate_fn=dict(type='default_collate'),
+                    sampler=dict(type='DefaultSampler', shuffle=False))
+    return {**defaults, **kwargs}
 
 
 def make_runner(size: Size, work_dir: Path, checkpoint: dict[str, Any], *, metrics: Sequence[str] = (),

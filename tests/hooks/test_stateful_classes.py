@@ -1,0 +1,136 @@
+"""Whatever has a state gives the same next answers after a checkpoint."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import io
+import itertools
+import json
+import pkgutil
+import random
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from toy_runner import make_runner
+
+import mmckpt
+from mmckpt.hooks import EarlyStoppingHook, TrainingMonitorHook
+from mmckpt.hooks.capture import hook_states
+from mmckpt.monitor import NonFiniteDetector, PerformanceDropDetector, SpikeDetector, TrainingMonitor
+from mmckpt.monitor.events import EventLog
+from mmckpt.monitor.statistics import MetricStatistics, RunningStatistics
+from mmckpt.progress import Progress
+
+
+def noisy(level, length=120):
+    """Noise around a level, with jumps, and with a NaN at either end."""
+    draw = random.Random(level)
+    for step in range(length):
+        value = level * draw.uniform(.9, 1.1) * (5. if step % 37 == 20 else 1.)
+        yield float('nan') if step in (0, length - 1) else value, Progress(epoch=step // 10, iter=step)
+
+
+def detect(name):
+    return lambda detector, steps, _: [detector.update({name: value}, at) for value, at in steps]
+
+
+def summarise(statistics, steps, _):
+    return [(statistics.update(value, at), statistics.summary())[1] for value, at in steps]
+
+
+def count(statistics, steps, _):
+    return [(statistics.update(value), statistics.summary())[1] for value, _ in steps]
+
+
+def announce(log, steps, _):
+    detector = NonFiniteDetector()
+    return [log.update(detector.update({'loss': value}, at)) for value, at in steps]
+
+
+def watch(monitor, steps, _):
+    monitor.watch('AP', 'greater')
+    said = [monitor.after_iter({'loss': value}, at) + monitor.after_val({'AP': value}, at) for value, at in steps]
+    return said, monitor.summary()
+
+
+class Losses(Hook):
+    """Hands the losses of a script to the hooks after it."""
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, values):
+        self.values = iter(values)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        outputs['loss'] = torch.tensor(next(self.values))
+
+
+class Said(Hook):
+    """Notes what the hooks say of themselves after each validation."""
+
+    priority = 'LOWEST'
+
+    def __init__(self):
+        self.answers = []
+
+    def after_val_epoch(self, runner, metrics=None):
+        self.answers.append((hook_states(runner), runner.train_loop.stop_training))
+
+
+def train(hook, steps, work_dir):
+    steps, said = list(steps), Said()
+    losses = itertools.cycle(value for value, _ in steps)
+    values = ({'AP': value} for value, _ in steps if value == value)
+    make_runner(work_dir, values, [Losses(losses), hook, said], epochs=8).train()
+    stats = work_dir / 'training_stats.json'
+    return said.answers, json.loads(stats.read_text())['terms'] if stats.exists() else None
+
+
+STATEFUL = {
+    RunningStatistics: (RunningStatistics, count),
+    MetricStatistics: (lambda: MetricStatistics('greater'), summarise),
+    SpikeDetector: (lambda: SpikeDetector(factor=2.), detect('loss')),
+    NonFiniteDetector: (NonFiniteDetector, detect('loss')),
+    PerformanceDropDetector: (lambda: PerformanceDropDetector('AP'), detect('AP')),
+    EventLog: (lambda: EventLog(quiet=5), announce),
+    TrainingMonitor: (lambda: TrainingMonitor({'spike': SpikeDetector(factor=2.), 'nan': NonFiniteDetector()},
+                                              rule_of=lambda name: 'greater'), watch),
+    EarlyStoppingHook: (lambda: EarlyStoppingHook('AP', min_delta=.01, patience=6), train),
+    TrainingMonitorHook: (lambda: TrainingMonitorHook(spike=dict(factor=2.), performance_drop=dict(metric='AP')),
+                          train),
+}
+
+
+def stateful_classes():
+    found = set()
+    for module in pkgutil.walk_packages(mmckpt.__path__, 'mmckpt.'):
+        if '.demo' not in module.name:
+            for _, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+                own = kind.__module__.startswith('mmckpt.') and not getattr(kind, '_is_protocol', False)
+                if own and {'state_dict', 'load_state_dict'} <= set(vars(kind)):
+                    found.add(kind)
+    return found
+
+
+def test_no_stateful_class_is_left_out():
+    assert stateful_classes() == set(STATEFUL)
+
+
+@pytest.mark.parametrize('kind', STATEFUL, ids=lambda kind: kind.__name__)
+def test_next_answers_after_save_and_load_are_those_of_the_original(kind, tmp_path):
+    build, feed = STATEFUL[kind]
+    whole, resumed = build(), build()
+    fresh = repr(whole.state_dict())
+    feed(whole, noisy(1.), tmp_path / 'first')
+    file = io.BytesIO()
+    torch.save(whole.state_dict(), file)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    assert state['version'] == 1 and repr(state) != fresh
+    resumed.load_state_dict(state)
+    answers = repr(feed(whole, noisy(.7), tmp_path / 'whole'))
+    assert repr(feed(resumed, noisy(.7), tmp_path / 'resumed')) == answers
+    assert repr(feed(build(), noisy(.7), tmp_path / 'anew')) != answers, 'the state changes nothing here'
+    assert repr(resumed.state_dict()) == repr(whole.state_dict())
