@@ -16,7 +16,7 @@ from mmckpt.errors import near_matches
 from mmckpt.hooks.best_metrics import BestMetrics
 from mmckpt.hooks.capture import StateCapture, predicted_bytes
 from mmckpt.hooks.checkpoint_arguments import auto_schedule, check_arguments, checked_store_cfg
-from mmckpt.hooks.mapped_resume import map_resume_file
+from mmckpt.hooks.mapped_resume import MappedResume
 from mmckpt.hooks.preflight import resume_preflight
 from mmckpt.hooks.resume import LoadedCheckpoint, choose_resume_file
 from mmckpt.hooks.resume_banner import resume_banner
@@ -113,6 +113,7 @@ class CheckpointHook(_CheckpointHook):
         self.keep_every = keep_every
         self.store_cfg, self.keep_corrupt = checked_store_cfg(store)
         self._rejected: list[Record] = []
+        self._mapped = MappedResume()
         self.store: CheckpointStore | None = None
         self._asked_out_dir = self.out_dir
         self._is_training = False
@@ -132,7 +133,7 @@ class CheckpointHook(_CheckpointHook):
         on_train_exit(runner, partial(self._close, runner))
         if self._is_local:
             self._rejected = choose_resume_file(runner, self.out_dir)
-            map_resume_file(runner)
+            self._mapped.prepare(runner)
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Say what changed since, and keep what MMEngine does not restore until ``before_train``."""
@@ -147,6 +148,7 @@ class CheckpointHook(_CheckpointHook):
         runner.logger.info(f'Checkpoints will be saved to {self.out_dir}.')
         loaded, self._loaded = self._loaded, None
         if loaded is not None:
+            self._mapped.release(runner)
             loaded.restore(runner)
         if self.save_best and runner.val_loop is None:
             runner.logger.warning(

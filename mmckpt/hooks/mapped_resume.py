@@ -1,40 +1,70 @@
-"""Lets the Runner read the file that it resumes from through our loader."""
+"""Lets the Runner read the file that it resumes from through a memory map."""
 
 from __future__ import annotations
 
 import os
+from itertools import chain
 from typing import Any
 
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import load_from_local
 
+from mmckpt.hooks.runner_adapter import unwrapped_model
 from mmckpt.store.own_memory import read_checkpoint
+from mmckpt.store.tree import has_plain_storage, tensors_of
+
+# The models copy these into parameters that they have already.
+_COPIED_BY_MODELS = ('state_dict', 'ema_state_dict')
 
 
-def map_resume_file(runner: Any) -> None:
-    """Route the Runner's load of its resume file, and no other, through :func:`read_checkpoint`.
+class MappedResume:
+    """Routes one load, that of the resume file, through :func:`read_checkpoint`.
 
-    It is faster than MMEngine's, never executes what a file holds, and its
-    errors say what to do. MMEngine's own loader is back after that load. A
-    loader that the project has registered for local files is left in place.
-
-    Args:
-        runner (Runner): A runner in ``before_run`` of a training, whose resume
-            file has been chosen.
+    It needs less time and memory than MMEngine's, never executes what a file
+    holds, and its errors say what to do. MMEngine's own loader is back after
+    that load. A loader that the project has registered for local files is
+    left in place.
     """
-    path = runner._load_from
-    if not runner._resume or CheckpointLoader._get_checkpoint_loader(path) is not load_from_local:
-        return
-    # Whoever sets this wants torch to run what a file says, which our loader never does.
-    if os.environ.get('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '0') in ('1', 'y', 'yes', 'true'):
-        return
 
-    # MMEngine's log line takes the loader's name from behind "load_from_".
-    def load_from_local_(filename: str, map_location: Any) -> Any:
-        if filename != path:
-            return load_from_local(filename, map_location)
-        CheckpointLoader.register_scheme('', load_from_local, force=True)
-        return read_checkpoint(os.path.expanduser(filename), map_location)
+    def __init__(self) -> None:
+        self._addresses = range(0)
 
-    load_from_local_.__name__ = load_from_local.__name__
-    CheckpointLoader.register_scheme('', load_from_local_, force=True)
+    def prepare(self, runner: Any) -> None:
+        """Take over the load.
+
+        Args:
+            runner (Runner): A runner in ``before_run`` of a training, whose
+                resume file has been chosen.
+        """
+        path = runner._load_from
+        if not runner._resume or CheckpointLoader._get_checkpoint_loader(path) is not load_from_local:
+            return
+        # Whoever sets this wants torch to run what a file says, which our loader never does.
+        if os.environ.get('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '0').lower() in ('1', 'y', 'yes', 'true'):
+            return
+
+        def load(filename: str, map_location: Any) -> Any:
+            if filename != path:
+                return load_from_local(filename, map_location)
+            CheckpointLoader.register_scheme('', load_from_local, force=True)
+            return self._read(os.path.expanduser(filename), map_location)
+
+        # MMEngine's log line takes the name of the backend from it.
+        load.__name__ = load_from_local.__name__
+        CheckpointLoader.register_scheme('', load, force=True)
+
+    def release(self, runner: Any) -> None:
+        """Copy what the model has kept of the file instead of copying it; for ``before_train``."""
+        model = unwrapped_model(runner)
+        for tensor in chain(model.parameters(), model.buffers()):
+            if has_plain_storage(tensor) and tensor.data_ptr() in self._addresses:
+                tensor.data = tensor.data.clone()
+        self._addresses = range(0)
+
+    def _read(self, path: str, map_location: Any) -> dict[str, Any]:
+        checkpoint = read_checkpoint(path, map_location, mapped=_COPIED_BY_MODELS)
+        tensors = tensors_of([checkpoint.get(key) for key in _COPIED_BY_MODELS])
+        starts = [t.data_ptr() for t in tensors if has_plain_storage(t) and t.device.type == 'cpu' and t.numel()]
+        if starts:
+            self._addresses = range(min(starts), max(starts) + 1)
+        return checkpoint

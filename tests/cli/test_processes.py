@@ -86,16 +86,22 @@ def test_tool_in_another_directory_reports_bad_input_without_a_traceback(process
     (signal.SIGTERM, [], 143), (signal.SIGINT, [], 130), (signal.SIGTERM, ['--safe'], 75)])
 def test_a_stopped_training_ends_with_the_status_of_its_signal(environment, stock, tmp_path, number, safe, status):
     arguments = [sys.executable, TOOLS / 'train.py', stock, '--work-dir', 'run', *safe, '--cfg-options',
-                 'train_cfg.max_epochs=100000', 'custom_hooks.0.patience=100000']
+                 'train_cfg.max_epochs=100000', 'custom_hooks.0.patience=100000',
+                 'default_hooks.checkpoint.type=mmckpt.CheckpointHook']
     with open(tmp_path / 'log.txt', 'w') as log:
         training = subprocess.Popen(list(map(str, arguments)), cwd=tmp_path, env=environment,
-                                    stdout=log, stderr=log)
+                                    stdout=log, stderr=log, preexec_fn=listen_to_ctrl_c)
         try:
             wait_for('Saving checkpoint at 2 epochs', tmp_path / 'log.txt', training)
             training.send_signal(number)
             assert training.wait(60) == status, (tmp_path / 'log.txt').read_text()[-3000:]
         finally:
             training.kill()
+
+
+def listen_to_ctrl_c():
+    """Undo what a shell does to its background jobs, this test run for instance."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for(text, file, running, seconds=120):

@@ -102,9 +102,10 @@ def test_an_epoch_of_the_coco_config_trains_and_evaluates(coco_root, tmp_path, m
     for split in ('train', 'val', 'test'):
         loader = config[f'{split}_dataloader']
         folder = 'train' if split == 'train' else 'val'
-        assert loader.dataset.data_root == f'{coco_root}/'
+        dataset = loader.dataset.get('dataset') or loader.dataset
+        assert dataset.data_root == f'{coco_root}/'
         loader.update(batch_size=8, num_workers=0)
-        loader.dataset.update(
+        dataset.update(
             ann_file=f'{folder}.json', data_prefix=dict(img=folder), metainfo=dict(sigmas=SIGMAS))
     runner = Runner.from_cfg(config)
     before = {name: value.clone() for name, value in runner.model.state_dict().items()}

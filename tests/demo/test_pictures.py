@@ -69,7 +69,7 @@ def test_a_run_shows_pictures_at_its_interval(tmp_path, interval, expected):
     config.custom_hooks = [dict(type='mmckpt.KeypointVisualizationHook', interval=interval, num_samples=3)]
     for loader in (config.train_dataloader, config.val_dataloader):
         loader.batch_size = 4
-        loader.dataset.indices = 8
+        (loader.dataset.get('dataset') or loader.dataset).indices = 8
     with DefaultScope.overwrite_default_scope('mmckpt'):
         Runner.from_cfg(config).train()
     assert sorted(p.name for p in tmp_path.glob('*/vis_data/vis_image/*.png')) == expected

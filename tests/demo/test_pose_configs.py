@@ -49,4 +49,4 @@ def test_the_coco_root_comes_from_the_file_or_the_environment(monkeypatch, envir
     if environment:
         monkeypatch.setenv('COCO_ROOT', environment)
     config = Config.fromfile(POSE / 'coco_keypoints.py')
-    assert config.train_dataloader.dataset.data_root == config.val_dataloader.dataset.data_root == expected
+    assert config.train_dataloader.dataset.dataset.data_root == config.val_dataloader.dataset.data_root == expected

@@ -27,9 +27,9 @@ def reads(monkeypatch):
     """The files that were read through our loader."""
     seen = []
 
-    def read(path, map_location):
+    def read(path, *args, **kwargs):
         seen.append(os.path.basename(path))
-        return own_memory.read_checkpoint(path, map_location)
+        return own_memory.read_checkpoint(path, *args, **kwargs)
 
     monkeypatch.setattr(mapped_resume, 'read_checkpoint', read)
     return seen
@@ -51,12 +51,35 @@ def test_resumed_training_is_not_tied_to_its_file(tmp_path, reads, how):
         assert not [line for line in maps if str(tmp_path) in line]
 
 
+class Keeper(Net):
+    """Keeps a tensor of the file instead of copying it into the one that it has."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer('table', torch.zeros(3))
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        self.table = state_dict[prefix + 'table']
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+@pytest.mark.skipif(not os.path.exists('/proc/self/maps'), reason='needs /proc')
+def test_model_that_keeps_a_tensor_of_the_file_gets_a_copy(tmp_path, reads):
+    checkpoint = dict(type='mmckpt.CheckpointHook', interval=1)
+    make_runner(tmp_path, [{'AP': .1}], epochs=1, model=Keeper(), checkpoint=checkpoint).train()
+    runner = make_runner(tmp_path, [{'AP': .2}], epochs=2, model=Keeper(), checkpoint=checkpoint, resume=True)
+    runner.train()
+    assert reads and runner.model.table.tolist() == [0, 0, 0]
+    with open('/proc/self/maps') as maps:
+        assert not [line for line in maps if str(tmp_path) in line]
+
+
 def test_resumed_run_equals_one_read_by_mmengine(tmp_path, reads, monkeypatch):
     results = []
     for name in ('mapped', 'plain'):
         train(tmp_path / name, 1)
         if name == 'plain':
-            monkeypatch.setattr('mmckpt.hooks.checkpoint_hook.map_resume_file', lambda runner: None)
+            monkeypatch.setattr(mapped_resume.MappedResume, 'prepare', lambda self, runner: None)
         results.append(train(tmp_path / name, 3, resume=True))
     assert reads == ['epoch_1.pth']
     mapped, plain = ([*r.model.state_dict().values(),
@@ -75,7 +98,7 @@ def test_other_files_are_left_to_mmengine(tmp_path, reads):
     train(tmp_path, 1)
     runner = make_runner(tmp_path, [], checkpoint=dict(type='mmckpt.CheckpointHook'), resume=True)
     runner._load_from = str(tmp_path / 'epoch_1.pth')
-    mapped_resume.map_resume_file(runner)
+    mapped_resume.MappedResume().prepare(runner)
     torch.save({'state_dict': Net().state_dict()}, tmp_path / 'backbone.pth')
     CheckpointLoader.load_checkpoint(str(tmp_path / 'backbone.pth'))
     assert reads == []

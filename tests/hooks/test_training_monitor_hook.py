@@ -268,7 +268,9 @@ def test_a_signal_leaves_statistics_that_say_so(tmp_path, sent, status):
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(Path(__file__).parent), *sys.path]),
                        OMP_NUM_THREADS='1')
     process = subprocess.Popen([sys.executable, '-c', ENDLESS, str(tmp_path)], env=environment, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               # A shell lets its background jobs, this test run for instance, ignore Ctrl-C.
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     try:
         assert any(line.startswith('ready') for line in process.stdout)
         process.send_signal(sent)

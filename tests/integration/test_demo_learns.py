@@ -22,7 +22,7 @@ def train(work_dir, epochs, workers=0, images=None, seed=0):
     config.randomness.seed = seed
     config.train_dataloader.num_workers = workers
     if images is not None:
-        config.train_dataloader.dataset.indices = images
+        config.train_dataloader.dataset.dataset.indices = images
         config.val_dataloader.dataset.indices = 32
     runner = Runner.from_cfg(config)
     runner.train()

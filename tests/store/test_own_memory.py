@@ -67,6 +67,15 @@ def test_nothing_stays_tied_to_the_file(tmp_path):
     assert torch.equal(checkpoint['big'], expected)
 
 
+@pytest.mark.skipif(not os.path.exists('/proc/self/maps'), reason='needs /proc')
+def test_chosen_parts_stay_mapped_until_they_are_dropped(tmp_path):
+    path = save(tmp_path / 'a.pth', weights=torch.randn(1000, 1000), moments=torch.randn(1000, 1000))
+    checkpoint = read_checkpoint(path, mapped=['weights'])
+    assert mapped(path)
+    del checkpoint['weights']
+    assert not mapped(path)
+
+
 def test_what_shared_memory_still_does(tmp_path):
     weight = torch.zeros(4)
     part = read_checkpoint(save(tmp_path / 'a.pth', part=[weight, weight, weight[1:3]]))['part']
