@@ -50,9 +50,9 @@ class Catalog:
                 '%s of %s is broken: %s. It is rebuilt from the files; results of validations that only it '
                 'knew are lost.', INDEX_NAME, self.directory, error)
             index = None
-        if index is None:
-            index = rebuild_index(self.directory, self.logger)
-        self.index = self._without_missing(settle_intent(self.directory, index))
+        # A note of what was about to be committed means nothing to an index made anew from the files.
+        index = rebuild_index(self.directory, self.logger) if index is None else settle_intent(self.directory, index)
+        self.index = self._without_missing(index)
         self.remove_leftovers()
         self._name_strangers()
 

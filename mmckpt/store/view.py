@@ -136,6 +136,7 @@ def read_view(directory: PathLike, logger: logging.Logger | None = None) -> Stor
     except BrokenIndexError as error:
         logger.warning('The index of %s is broken: %s. Its files are looked at instead.', path, error)
         index = None
-    if index is None:
-        index = rebuild_index(path, logger, trust=True) if path.is_dir() else Index()
-    return StoreView(path, settle_intent(path, index), logger)
+    if index is not None:
+        return StoreView(path, settle_intent(path, index), logger)
+    # A note of what was about to be committed means nothing to an index made anew from the files.
+    return StoreView(path, rebuild_index(path, logger, trust=True) if path.is_dir() else Index(), logger)
