@@ -30,6 +30,7 @@ setup(
         'psutil',
     ],
     extras_require={
+        'benchmarks': ['lightning', 'safetensors'],
         'demo': ['scikit-learn', 'scikit-image', 'pycocotools', 'matplotlib'],
         # Training data without an index that resume at once. Its dependencies: torch, requests, urllib3.
         'torchdata': ['torchdata>=0.11,<0.12'],

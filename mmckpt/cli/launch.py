@@ -62,7 +62,7 @@ def process_group(cfg: Config, launcher: str) -> Iterator[None]:
     if get_device() == 'cpu':
         _join_with_gloo(launcher, env_cfg['dist_cfg'])
     else:
-        init_dist(launcher, **env_cfg.get('dist_cfg', {}))
+        init_dist(launcher, **env_cfg.get('dist_cfg', {}), **_store_of_restart())
     try:
         yield
     except BaseException:
@@ -125,7 +125,22 @@ def _join_with_gloo(launcher: str, dist_cfg: dict[str, Any]) -> None:
     os.environ.setdefault('MASTER_PORT', str(dist_cfg.get('port', 29500)))
     timeout = dist_cfg.get('timeout')
     torch_dist.init_process_group(
-        'gloo', timeout=None if timeout is None else datetime.timedelta(seconds=timeout))
+        'gloo', timeout=None if timeout is None else datetime.timedelta(seconds=timeout), **_store_of_restart())
+
+
+def _store_of_restart() -> dict[str, Any]:
+    """Give a group that torchrun has restarted keys of its own in torchrun's store.
+
+    torch 2.13 keeps one store over all restarts, where a new process may find
+    the address of one that died: one restart in four hung. On several nodes,
+    whose agents may count differently, ``TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1``
+    in the environment of torchrun is the way out.
+    """
+    attempt = os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')
+    if attempt == '0' or os.environ.get('GROUP_WORLD_SIZE') != '1':
+        return {}
+    store, rank, world_size = next(torch_dist.rendezvous('env://'))
+    return dict(store=torch_dist.PrefixStore(f'attempt_{attempt}', store), rank=rank, world_size=world_size)
 
 
 def _first_slurm_node() -> str:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-
 # Random generators of users, by name; they are part of the streams from then on.
 _registered: dict[str, Any] = {}
 

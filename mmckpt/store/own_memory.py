@@ -5,12 +5,17 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 
 from mmckpt.store.loader import load_checkpoint
-from mmckpt.store.tree import has_plain_storage, map_tree, view_like
+from mmckpt.store.mode import usable_cores
+from mmckpt.store.tree import has_plain_storage, map_tree, tensors_of, view_like
+
+# More would not make the memory faster, and the ranks of a machine load at the same time.
+_MOST_THREADS = 4
 
 
 def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu',
@@ -39,7 +44,8 @@ def read_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu',
             objects that cannot be loaded safely.
     """
     checkpoint = load_checkpoint(path, map_location, mmap=True)
-    return {key: part if key in mapped else in_own_memory(part) for key, part in checkpoint.items()}
+    copied = in_own_memory({key: part for key, part in checkpoint.items() if key not in mapped})
+    return {key: copied.get(key, part) for key, part in checkpoint.items()}
 
 
 def in_own_memory(tree: Any) -> Any:
@@ -56,28 +62,40 @@ def in_own_memory(tree: Any) -> Any:
         >>> copied
         {'w': tensor([0., 0., 0.]), 'epoch': 1}
     """
-    copies: dict[int, torch.Tensor] = {}
+    plain = {id(t): t.untyped_storage() for t in tensors_of(tree) if _is_plain(t)}
+    storages = {storage._cdata: storage for storage in plain.values()}
+    copies = dict(zip(storages, _copied(list(storages.values()))))
 
     def moved(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.device.type != 'cpu':
-            return tensor
-        if type(tensor) is not torch.Tensor or not has_plain_storage(tensor) or tensor.requires_grad:
-            return copy.deepcopy(tensor)
-        storage = tensor.untyped_storage()
-        if storage._cdata not in copies:
-            copies[storage._cdata] = _copy_of(storage)
-        return view_like(copies[storage._cdata], tensor, 0)
+        if id(tensor) in plain:
+            return view_like(copies[plain[id(tensor)]._cdata], tensor, 0)
+        return copy.deepcopy(tensor) if tensor.device.type == 'cpu' else tensor
 
     return map_tree(tree, moved)
 
 
-def _copy_of(storage: torch.UntypedStorage) -> torch.Tensor:
-    """Copy the bytes of a storage, by one thread.
+def _is_plain(tensor: torch.Tensor) -> bool:
+    return (type(tensor) is torch.Tensor and tensor.device.type == 'cpu' and has_plain_storage(tensor)
+            and not tensor.requires_grad)
 
-    torch's own copy waits for all of its threads after each tensor. Where
-    other processes need the cores too, that makes seconds of milliseconds.
+
+def _copied(storages: list[torch.UntypedStorage]) -> list[torch.Tensor]:
+    """Copy the bytes of storages, by threads that do not wait for each other.
+
+    Most of the time goes into getting new memory from the system. torch's own
+    copy waits for all of its threads after each tensor, which turns
+    milliseconds into seconds where other processes need the cores too.
     """
-    source = torch.empty(0, dtype=torch.uint8).set_(storage)
-    target = torch.empty_like(source)
-    target.numpy()[:] = source.numpy()
-    return target
+    copies: list[torch.Tensor] = [torch.empty(0)] * len(storages)
+    workers = min(_MOST_THREADS, usable_cores())
+
+    def copy_every_nth(first: int) -> None:
+        for i in range(first, len(storages), workers):
+            source = torch.empty(0, dtype=torch.uint8).set_(storages[i])
+            copies[i] = torch.empty_like(source)
+            # NumPy lets other threads run in the meantime.
+            copies[i].numpy()[:] = source.numpy()
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(copy_every_nth, range(workers)))
+    return copies

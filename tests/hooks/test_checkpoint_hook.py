@@ -92,7 +92,8 @@ def test_old_best_goes_when_the_new_one_is_there(tmp_path):
 
 
 def test_best_off_the_interval_holds_the_whole_state_and_pushes_nothing_out(tmp_path):
-    train(tmp_path, metrics('AP', .1, .2, .3, .4, .1, .1, .1), {**ours(save_best='AP', max_keep_ckpts=2), 'interval': 3})
+    hook = {**ours(save_best='AP', max_keep_ckpts=2), 'interval': 3}
+    train(tmp_path, metrics('AP', .1, .2, .3, .4, .1, .1, .1), hook)
     # Stock would have dropped epoch_3.pth for epoch_4.pth.
     assert names(tmp_path) == ['best_AP_epoch_4.pth', 'epoch_4.pth', 'epoch_6.pth', 'epoch_7.pth']
     best = load(tmp_path / 'best_AP_epoch_4.pth')

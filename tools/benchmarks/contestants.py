@@ -15,6 +15,7 @@ from typing import Any, Callable
 
 import torch
 import torch.distributed.checkpoint as dcp
+from measure import sync
 from mmengine.runner import Runner
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
@@ -105,17 +106,10 @@ def _path(directory: Path, save: Callable[[Path], object], durable: str = 'no',
     def settle() -> None:
         wait()
         for path in directory.iterdir():
-            _sync(path)
+            sync(path)
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     return Contestant(lambda: save(directory / f'{next(numbers)}.pth'), settle, durable)
-
-
-def _sync(path: Path) -> None:
-    for file in path.rglob('*') if path.is_dir() else [path]:
-        descriptor = os.open(file, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
 
 
 def _safetensors(directory: Path, state: dict[str, Any]) -> Contestant | None:

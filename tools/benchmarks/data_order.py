@@ -18,7 +18,7 @@ from workload import Numbers, loader
 from mmckpt.data import DeterministicDataset
 from mmckpt.data.resumable_batches import DataEntry
 
-_SAMPLES, _BATCH_SIZE = 10_000, 32
+_SAMPLES, _BATCH_SIZE, _POSE_ITERATIONS = 10_000, 32, 60
 _POSE_CONFIG = Path(__file__).parents[2] / 'configs/pose/digits_keypoints.py'
 
 
@@ -78,9 +78,10 @@ def _exhaust(values: Iterable[Any]) -> None:
 
 
 def _pose_iteration(directory: Path) -> tuple[float, int]:
-    """Train the pose demo for an epoch; return the median seconds of an iteration, and the batch size."""
+    """Train the pose demo for some iterations; return the median seconds of an iteration, and the batch size."""
     cfg = Config.fromfile(_POSE_CONFIG)
-    cfg.train_cfg.update(max_epochs=1, val_begin=2)
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=_POSE_ITERATIONS, val_begin=_POSE_ITERATIONS + 1)
+    cfg.log_processor.by_epoch = False
     cfg.log_level = 'ERROR'
     times = IterationTimes()
     with tempfile.TemporaryDirectory(dir=directory) as cfg.work_dir:

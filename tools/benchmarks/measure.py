@@ -1,4 +1,4 @@
-"""Interleaved medians, peak memory, and tables in Markdown."""
+"""Interleaved medians, time, bytes and memory of what is measured, and tables in Markdown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import torch
 
@@ -83,6 +83,35 @@ class PeakMemory:
 def written_bytes() -> int:
     """Return the bytes that this process has handed to ``write`` so far (Linux only)."""
     return int(re.search(r'wchar: (\d+)', Path('/proc/self/io').read_text()).group(1))
+
+
+def sync(path: Path) -> None:
+    """Make a file, or the files of a directory, leave the page cache for the disk."""
+    for file in path.rglob('*') if path.is_dir() else [path]:
+        descriptor = os.open(file, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+class Stopwatch:
+    """Adds up the time, in seconds, and the bytes written in calls that it stands in for."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.bytes = 0
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function with its calls measured."""
+
+        def measured(*args: Any, **kwargs: Any) -> Any:
+            started, written = time.perf_counter(), written_bytes()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.seconds += time.perf_counter() - started
+                self.bytes += written_bytes() - written
+
+        return measured
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
 import mmengine.runner.runner as stock_runner
-from measure import interleaved, median, table, written_bytes
-from mmengine.hooks import CheckpointHook
+from measure import Stopwatch, interleaved, median, sync, table, written_bytes
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 from workload import SIZES, Size, make_runner
 
 _METRICS = ('AP', 'AR', 'PCK')
 _SAVE_BEST = [f'val/{name}' for name in _METRICS]
 _EVENTS = ('after_train_epoch', 'after_val_epoch', 'after_val')
-
-
-class Stopwatch:
-    """Adds up the time, in seconds, and the bytes written in calls that it stands in for."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.bytes = 0
-
-    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function with its calls measured."""
-
-        def measured(*args: Any, **kwargs: Any) -> Any:
-            started, written = time.perf_counter(), written_bytes()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self.seconds += time.perf_counter() - started
-                self.bytes += written_bytes() - written
-
-        return measured
 
 
 def checkpoint_hook(runner: Runner) -> CheckpointHook:
@@ -53,7 +31,7 @@ def best_table(size: Size, repeats: int, directory: Path) -> str:
     background, the write itself is in none of them.
     """
     kinds = {
-        'MMEngine CheckpointHook': dict(type='CheckpointHook'),
+        'mmengine.CheckpointHook': dict(type='CheckpointHook'),
         'mmckpt.CheckpointHook': dict(type='mmckpt.CheckpointHook'),
         'mmckpt.CheckpointHook, async': dict(type='mmckpt.CheckpointHook', store=dict(async_save=True)),
     }
@@ -66,12 +44,14 @@ def best_table(size: Size, repeats: int, directory: Path) -> str:
 
 
 def _best_step(size: Size, kind: dict[str, Any], directory: Path) -> tuple[float, int]:
-    """Train two epochs; return seconds and bytes of the second, in which every metric improves again."""
+    """Train two epochs; return the seconds of the second, in which every metric improves again, and its bytes."""
     config = dict(interval=1, save_best=_SAVE_BEST, rule='greater', max_keep_ckpts=2, **kind)
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         runner = make_runner(size, Path(scratch), config, metrics=_METRICS, epochs=2)
         hook, watch = checkpoint_hook(runner), Stopwatch()
-        _watch_epoch(hook, watch, epoch=2)
+        for event in _EVENTS:
+            setattr(hook, event, _in_last_epoch(event, getattr(hook, event), watch))
+        runner.register_hook(Settle(), priority='VERY_HIGH')
         before = written_bytes()
         runner.train()
         # Whole run, because a write in the background ends when it ends; both epochs write the same.
@@ -79,25 +59,32 @@ def _best_step(size: Size, kind: dict[str, Any], directory: Path) -> tuple[float
         return watch.seconds, total
 
 
-def _watch_epoch(hook: CheckpointHook, watch: Stopwatch, epoch: int) -> None:
-    for event in _EVENTS:
-        setattr(hook, event, _only_in(epoch, event, getattr(hook, event), watch))
+class Settle(Hook):
+    """Lets nothing of one epoch's saves go on during the next one's."""
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Wait for writes in the background, mmckpt's and the kernel's."""
+        store = getattr(checkpoint_hook(runner), 'store', None)
+        if store is not None:
+            store.wait()
+        for path in Path(runner.work_dir).glob('*.pth'):
+            sync(path)
 
 
-def _only_in(epoch: int, event: str, plain: Callable[..., Any], watch: Stopwatch) -> Callable[..., Any]:
+def _in_last_epoch(event: str, plain: Callable[..., Any], watch: Stopwatch) -> Callable[..., Any]:
     measured = watch.around(plain)
 
     def call(runner: Runner, *args: Any, **kwargs: Any) -> None:
         # The Runner counts an epoch after its last event.
         current = runner.epoch + (event == 'after_train_epoch')
-        (measured if current == epoch else plain)(runner, *args, **kwargs)
+        (measured if current == runner.max_epochs else plain)(runner, *args, **kwargs)
 
     return call
 
 
 def overhead_table(repeats: int, directory: Path) -> str:
     """Measure what a periodic save costs apart from writing the file, for a small model and a big config."""
-    kinds = {'MMEngine CheckpointHook': dict(type='CheckpointHook'),
+    kinds = {'mmengine.CheckpointHook': dict(type='CheckpointHook'),
              'mmckpt.CheckpointHook': dict(type='mmckpt.CheckpointHook')}
     results = [_overheads(kind, repeats, directory) for kind in kinds.values()]
     rows = [(name, f'{1e3 * median(whole):.2f}', f'{1e3 * median(rest):.2f}')

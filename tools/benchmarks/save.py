@@ -47,7 +47,7 @@ def timed_round(runner: Runner, contestant: Contestant) -> tuple[float, int]:
 
 
 def peak_memory(size: str, name: str, directory: str) -> int:
-    """Return the bytes of memory that one save needs at most; for a process of its own."""
+    """Return the bytes of memory that one save needs at most."""
     for warm_or_measured in ('tiny', size):
         with tempfile.TemporaryDirectory(dir=directory) as scratch:
             runner = trained(warm_or_measured, Path(scratch) / 'run')
@@ -66,8 +66,8 @@ def save_table(size: str, repeats: int, directory: Path) -> str:
             durable = [one.durable for one in found.values()]
     blocked = {name: median(one for one, _ in result) for name, result in zip(found, results)}
     written = {name: median(count for _, count in result) for name, result in zip(found, results)}
-    # A process for each, so that no allocator hides what another one left.
-    with multiprocessing.get_context('spawn').Pool(1, maxtasksperchild=1) as pool:
+    # In another process, so that no allocator hides what the timed saves left.
+    with multiprocessing.get_context('spawn').Pool(1) as pool:
         peaks = pool.starmap(peak_memory, [(size, name, str(directory)) for name in found], chunksize=1)
     state = SIZES[size].bytes
     rows = [(name, f'{1e3 * one:.1f}', f'{one / blocked[_STOCK]:.3f}', f'{one / blocked[_FLOOR]:.2f}',
