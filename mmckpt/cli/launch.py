@@ -69,9 +69,16 @@ def process_group(cfg: Config, launcher: str) -> Iterator[None]:
         # An exit with gloo's threads alive may abort, which hides the exit status. NCCL is left to the exit:
         # taking it down waits for ranks that may still be in a collective.
         if torch_dist.get_backend() == 'gloo':
-            torch_dist.destroy_process_group()
+            _leave_group()
         raise
+    _leave_group()
+
+
+def _leave_group() -> None:
     torch_dist.destroy_process_group()
+    # A thread of gloo that has yet to let go of the last tensor needs the interpreter for that, and aborts
+    # the process if it meets the interpreter's end: let it have its turn.
+    time.sleep(0.2)
 
 
 def decided_by_rank0(decide: Callable[[], T]) -> T:
