@@ -44,6 +44,8 @@ def interleaved(rounds: Sequence[Callable[[], object]], repeats: int) -> list[li
     results: list[list[object]] = [[] for _ in rounds]
     for repeat in range(repeats + 1):
         for one, measured in zip(rounds, results):
+            # A Runner is part of reference cycles and keeps a whole state alive until they are collected.
+            gc.collect()
             value = one()
             if repeat > 0:
                 measured.append(value)
