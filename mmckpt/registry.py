@@ -12,7 +12,7 @@ LOOPS = _root.Registry('loop', parent=_root.LOOPS, scope='mmckpt', locations=['m
 DATASETS = _root.Registry(
     'dataset', parent=_root.DATASETS, scope='mmckpt', locations=['mmckpt.data', 'mmckpt.demo'])
 DATA_SAMPLERS = _root.Registry(
-    'data sampler', parent=_root.DATA_SAMPLERS, scope='mmckpt', locations=['mmckpt.data'])
+    'data sampler', parent=_root.DATA_SAMPLERS, scope='mmckpt', locations=['mmckpt.data', 'mmckpt.demo'])
 TRANSFORMS = _root.Registry(
     'transform', parent=_root.TRANSFORMS, scope='mmckpt', locations=['mmckpt.demo'])
 MODELS = _root.Registry('model', parent=_root.MODELS, scope='mmckpt', locations=['mmckpt.demo'])

@@ -2,6 +2,9 @@
 
 from mmckpt.demo.coco import CocoKeypointDataset
 from mmckpt.demo.digits import DigitsKeypointDataset
+from mmckpt.demo.distill_net import SelfDistilledKeypointNet
+from mmckpt.demo.episodic_net import EpisodicKeypointNet
+from mmckpt.demo.episodic_sampler import EpisodeSampler
 from mmckpt.demo.keypoint_net import KeypointNet
 from mmckpt.demo.transforms import (
     GenerateHeatmap,
@@ -14,7 +17,7 @@ from mmckpt.demo.transforms import (
 from mmckpt.demo.visualization_hook import KeypointVisualizationHook
 
 __all__ = [
-    'CocoKeypointDataset', 'DigitsKeypointDataset', 'GenerateHeatmap', 'KeypointNet',
-    'KeypointVisualizationHook', 'PackKeypointInputs', 'PhotometricJitter', 'RandomFlipKeypoints',
-    'RandomScaleShift', 'TopdownCrop',
+    'CocoKeypointDataset', 'DigitsKeypointDataset', 'EpisodeSampler', 'EpisodicKeypointNet', 'GenerateHeatmap',
+    'KeypointNet', 'KeypointVisualizationHook', 'PackKeypointInputs', 'PhotometricJitter', 'RandomFlipKeypoints',
+    'RandomScaleShift', 'SelfDistilledKeypointNet', 'TopdownCrop',
 ]

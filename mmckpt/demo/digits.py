@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import mmcv
@@ -16,6 +17,7 @@ PHOTOGRAPHS = (
 IMAGE_SIZE = 64
 INK_SIZE = 48
 NUM_TRAIN = 1401
+SPLITS = dict(train=slice(0, NUM_TRAIN), val=slice(NUM_TRAIN, None), all=slice(None))
 BUILD_SEED = 20261124
 
 
@@ -42,13 +44,16 @@ class DigitsKeypointDataset(BaseDataset):
     its width times its height. OKS sigma is 0.08 for each.
 
     Args:
-        split (str): ``'train'`` (1,401 images) or ``'val'`` (396 images).
+        split (str): ``'train'`` (1,401 images), ``'val'`` (396 images) or
+            ``'all'``.
         pipeline (list): Transforms, as configs or callables.
+        labels (Sequence[int], optional): Keep only images of these digits.
+            Defaults to None, all ten.
         **kwargs: Of ``mmengine.dataset.BaseDataset`` (``indices``,
             ``test_mode``, ``lazy_init``, ...).
 
     Raises:
-        ValueError: If ``split`` is neither of the two.
+        ValueError: If ``split`` or ``labels`` name what there is not.
         ImportError: If scikit-learn or scikit-image is missing.
 
     Example:
@@ -65,17 +70,23 @@ class DigitsKeypointDataset(BaseDataset):
         skeleton=[[0, 4], [1, 4], [2, 4], [3, 4]],
     )
 
-    def __init__(self, split: str, pipeline: list, **kwargs) -> None:
-        if split not in ('train', 'val'):
-            raise ValueError(f"expected split 'train' or 'val', found {split!r}")
-        self.split = split
+    def __init__(self, split: str, pipeline: list, labels: Sequence[int] | None = None, **kwargs) -> None:
+        if split not in SPLITS:
+            raise ValueError(f'expected split to be one of {tuple(SPLITS)}, found {split!r}')
+        if labels is not None and not set(labels) <= set(range(10)):
+            raise ValueError(f'expected labels to be digits from 0 to 9, found {list(labels)}')
+        self.split, self.labels = split, labels
         super().__init__(pipeline=pipeline, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """Return one dict per image of the split; see :func:`build_digits`."""
-        samples = build_digits()
-        chosen = samples[:NUM_TRAIN] if self.split == 'train' else samples[NUM_TRAIN:]
-        return [dict(sample, flip_indices=self.METAINFO['flip_indices']) for sample in chosen]
+        return [dict(sample, flip_indices=self.METAINFO['flip_indices'])
+                for sample in build_digits()[SPLITS[self.split]]
+                if self.labels is None or sample['label'] in self.labels]
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Return the digit of an image, as samplers by category ask for it."""
+        return [self.get_data_info(idx)['label']]
 
 
 @lru_cache(maxsize=1)

@@ -63,13 +63,11 @@ class KeypointNet(BaseModel):
             raise ValueError(f'expected six widths in channels, found {list(channels)}')
         self.heatmap_loss_weight = heatmap_loss_weight
         self.coord_loss_weight = coord_loss_weight
-        widths = [3, *channels]
-        self.backbone = nn.Sequential(*[
-            _conv_block(widths[i], widths[i + 1], stride=1 + i % 2) for i in range(6)])
+        self.backbone = conv_backbone(channels)
         self.head = nn.Sequential(
             nn.Dropout2d(dropout),
-            _deconv_block(widths[-1], deconv_channels),
-            _deconv_block(deconv_channels, deconv_channels),
+            deconv_block(channels[-1], deconv_channels),
+            deconv_block(deconv_channels, deconv_channels),
             nn.Conv2d(deconv_channels, num_keypoints, 1))
 
     def forward(self,
@@ -98,29 +96,63 @@ class KeypointNet(BaseModel):
         if mode == 'loss':
             return self._loss(heatmaps.float(), data_samples)
         if mode == 'predict':
-            return self._predict(heatmaps, data_samples)
+            return add_predictions(heatmaps, data_samples)
         raise ValueError(f"expected mode 'tensor', 'loss' or 'predict', found {mode!r}")
 
     def _loss(self, heatmaps: Tensor, data_samples: list[BaseDataElement]) -> dict[str, Tensor]:
-        targets = torch.stack([s.gt_fields.heatmaps for s in data_samples]).to(heatmaps)
-        cells = _stack_labels(data_samples, 'keypoint_cells', heatmaps)
-        weights = _stack_labels(data_samples, 'keypoint_weights', heatmaps)
-        squared = F.mse_loss(heatmaps, targets, reduction='none').mean(dim=(2, 3))
+        cells = stack_labels(data_samples, 'keypoint_cells', heatmaps)
+        weights = stack_labels(data_samples, 'keypoint_weights', heatmaps)
         distance = (soft_argmax(heatmaps) - cells).abs().sum(dim=2)
         visible = weights.sum().clamp(min=1)
         return dict(
-            heatmap_loss=self.heatmap_loss_weight * (squared * weights).sum() / visible,
+            heatmap_loss=self.heatmap_loss_weight * heatmap_error(heatmaps, data_samples),
             coord_loss=self.coord_loss_weight * (distance * weights).sum() / visible)
 
-    def _predict(self, heatmaps: Tensor, data_samples: list[BaseDataElement]) -> list[BaseDataElement]:
-        cells, scores = decode_heatmaps(heatmaps)
-        heatmap_size = (heatmaps.shape[3], heatmaps.shape[2])
-        for sample, points, score in zip(data_samples, cells.cpu().numpy(), scores.cpu().numpy()):
-            x1, y1, x2, y2 = sample.input_box
-            in_box = rescale_points(points, heatmap_size, (x2 - x1, y2 - y1))
-            sample.pred_instances = InstanceData(
-                keypoints=(in_box + np.array([x1, y1]))[None].astype(np.float32), keypoint_scores=score[None])
-        return data_samples
+
+def heatmap_error(heatmaps: Tensor, data_samples: list[BaseDataElement]) -> Tensor:
+    """Return the mean squared error of heat maps against the targets, over labelled key points.
+
+    Args:
+        heatmaps (Tensor): ``(N, K, H, W)`` float.
+        data_samples (list[BaseDataElement]): N samples with targets, as
+            ``PackKeypointInputs`` makes them.
+    """
+    targets = torch.stack([s.gt_fields.heatmaps for s in data_samples]).to(heatmaps)
+    weights = stack_labels(data_samples, 'keypoint_weights', heatmaps)
+    squared = F.mse_loss(heatmaps, targets, reduction='none').mean(dim=(2, 3))
+    return (squared * weights).sum() / weights.sum().clamp(min=1)
+
+
+def add_predictions(heatmaps: Tensor, data_samples: list[BaseDataElement]) -> list[BaseDataElement]:
+    """Write the peaks of heat maps into the samples, as ``pred_instances`` in pixels of the whole picture.
+
+    Args:
+        heatmaps (Tensor): ``(N, K, H, W)`` float.
+        data_samples (list[BaseDataElement]): N samples.
+
+    Returns:
+        list[BaseDataElement]: The same samples.
+    """
+    cells, scores = decode_heatmaps(heatmaps)
+    heatmap_size = (heatmaps.shape[3], heatmaps.shape[2])
+    for sample, points, score in zip(data_samples, cells.cpu().numpy(), scores.cpu().numpy()):
+        x1, y1, x2, y2 = sample.input_box
+        in_box = rescale_points(points, heatmap_size, (x2 - x1, y2 - y1))
+        sample.pred_instances = InstanceData(
+            keypoints=(in_box + np.array([x1, y1]))[None].astype(np.float32), keypoint_scores=score[None])
+    return data_samples
+
+
+def conv_backbone(channels: Sequence[int]) -> nn.Sequential:
+    """Return 3x3 convolutions with batch norm and ReLU, every second of which halves the resolution.
+
+    Example:
+        >>> conv_backbone((8, 16))(torch.zeros(1, 3, 64, 64)).shape
+        torch.Size([1, 16, 32, 32])
+    """
+    widths = [3, *channels]
+    return nn.Sequential(*[
+        _conv_block(widths[i], widths[i + 1], stride=1 + i % 2) for i in range(len(channels))])
 
 
 def _conv_block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
@@ -128,13 +160,15 @@ def _conv_block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
         nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
-def _deconv_block(inputs: int, outputs: int) -> nn.Sequential:
+def deconv_block(inputs: int, outputs: int) -> nn.Sequential:
+    """Return a transposed convolution with batch norm and ReLU that doubles the resolution."""
     return nn.Sequential(
         nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False),
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True))
 
 
-def _stack_labels(data_samples: list[BaseDataElement], name: str, like: Tensor) -> Tensor:
+def stack_labels(data_samples: list[BaseDataElement], name: str, like: Tensor) -> Tensor:
+    """Return a training target of all samples as one tensor with the type and device of ``like``."""
     labels: list[Any] = [getattr(s.gt_instance_labels, name)[0] for s in data_samples]
     return torch.as_tensor(np.stack(labels), dtype=like.dtype, device=like.device)

@@ -37,9 +37,11 @@ def test_both_styles_describe_the_same_training(tmp_path):
         assert python.to_dict()[key] == text.to_dict()[key], key
 
 
-def test_the_work_directory_is_named_by_literals_of_the_config():
-    config = Config.fromfile(POSE / 'digits_keypoints.py')
-    assert config.work_dir == f'work_dirs/{config.date}_digits_keypoints_{config.description}'
+@pytest.mark.parametrize('name', ['pose/digits_keypoints.py', 'pose_distill/digits_distill.py',
+                                  'pose_episodic/digits_episodic.py'])
+def test_the_work_directory_is_named_by_literals_of_the_config(name):
+    config = Config.fromfile(POSE.parent / name)
+    assert config.work_dir == f'work_dirs/{config.date}_{Path(name).stem}_{config.description}'
     assert config.date == '20261124'
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import importlib
 import multiprocessing
 import os
 import sys
@@ -34,7 +35,7 @@ def train_forked(config, work_dir, *, resume=False, kill=None, load_from=None, *
     """Train in a process of its own.
 
     Args:
-        config (str): Name of a config of the test project.
+        config (str or Path): Name of a config of the test project, or the path of another.
         work_dir (Path): Where the run lives.
         resume (bool): As the Runner's.
         kill (tuple, optional): Event and count at which the process ends by SIGKILL, or a third
@@ -76,6 +77,8 @@ def _train(config, work_dir, resume, kill, load_from, overrides):
     cfg.work_dir, cfg.resume, cfg.load_from = str(work_dir), resume, load_from and str(load_from)
     cfg.merge_from_dict({key.replace('__', '.'): value for key, value in overrides.items()})
     if kill is not None:
+        # KillHook lives there; configs of the test project have imported it already.
+        importlib.import_module('tiny_project')
         event, nth, *how = kill
         cfg.custom_hooks.append(dict(type='KillHook', event=event, nth=nth, how=how[0] if how else 'kill'))
     Runner.from_cfg(cfg).train()

@@ -1,0 +1,67 @@
+# How is a detector with self-distillation trained safely, whose loss terms lie four orders apart?
+#
+#     python tools/train.py configs/pose_distill/digits_distill.py
+#     python tools/train.py configs/pose_distill/digits_distill.py --resume-from work_dirs/.../best_AP_epoch_25.pth
+#
+# No download: handwritten digits of scikit-learn on photographs of scikit-image.
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.datasets.digits_keypoints import *  # noqa: F403
+    from .._base_.default_runtime import *  # noqa: F403
+
+# runtime: literals, so that a resume on another day finds the same directory
+date = '20261124'
+description = 'self_distillation'
+work_dir = f'work_dirs/{date}_digits_distill_{description}'
+
+# model: the second pass of SDPose (Chen et al., CVPR 2024) through one transformer teaches the first
+model = dict(
+    type='SelfDistilledKeypointNet',
+    num_keypoints=5,
+    heatmap_loss_weight=1000.0,
+    token_loss_weight=5e-4,
+    data_preprocessor=dict(
+        type='ImgDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True))
+
+# data: _base_/datasets/digits_keypoints.py
+
+# schedule: AP every 5 epochs
+max_epochs = 30
+train_cfg = dict(type='mmckpt.EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=5)
+val_cfg = dict()
+test_cfg = dict()
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=1e-2),
+    clip_grad=dict(max_norm=5.0))
+
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
+    dict(type='CosineAnnealingLR', by_epoch=True, T_max=max_epochs, convert_to_iter_based=True),
+]
+
+# hooks
+default_hooks = dict(
+    checkpoint=dict(
+        type='mmckpt.CheckpointHook',
+        interval=10,
+        max_keep_ckpts=3,
+        save_last=True,
+        save_best='AP',
+        rule='greater'),
+    logger=dict(type='LoggerHook', interval=50))
+
+custom_hooks = [
+    dict(type='mmckpt.RNGStateHook'),
+    dict(type='mmckpt.PreemptionHook'),
+    dict(
+        type='mmckpt.TrainingMonitorHook',
+        spike=dict(factor=2.0),
+        performance_drop=dict(metric='AP', threshold=0.05)),
+    dict(type='mmckpt.DetailedLossLogHook', interval=50),
+]

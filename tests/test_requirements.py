@@ -1,0 +1,144 @@
+"""Every requirement that the project was begun with is shown by named tests, or the README says that it is not."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+README = (TESTS.parent / 'README.md').read_text()
+LAST = 36
+
+# What is asked for, and the tests that show it: paths below tests/ and names of functions.
+SHOWN = {
+    'R1': ('quick_check: forward, backward, finite losses, every term computed', [
+        'cli/test_quick_check.py::test_a_healthy_config_passes_and_leaves_nothing',
+        'cli/test_quick_check.py::test_a_broken_config_is_found',
+        'cli/test_findings.py::test_every_loss_term_must_be_computed_and_finite',
+        'integration/test_pose_distill.py::test_quick_check_sees_every_term_before_the_training']),
+    'R2': ('training on one device and on N', [
+        'cli/test_train.py::test_resume_goes_on_where_the_run_ended',
+        'cli/test_processes.py::test_two_processes_train_one_model_and_evaluate_it']),
+    'R3': ('loss spikes: current value, recent average, ratio', [
+        'monitor/test_spike.py::test_a_finding_prints_current_value_recent_average_and_ratio',
+        'monitor/test_spike.py::test_an_explicit_factor_alone_decides',
+        'hooks/test_training_monitor_hook.py::test_a_jump_of_the_loss_is_warned_of_with_the_settings_of_the_run']),
+    'R4': ('performance drops: current value, best, drop', [
+        'monitor/test_performance_drop.py::test_a_finding_prints_current_value_best_and_drop',
+        'monitor/test_performance_drop.py::test_it_fires_beyond_the_threshold_under_the_best',
+        'hooks/test_training_monitor_hook.py::test_a_metric_that_falls_under_its_best_is_warned_of']),
+    'R5': ('a line with every loss term to six decimals', [
+        'hooks/test_detailed_loss_log_hook.py::test_the_format_is_the_one_that_scripts_parse',
+        'hooks/test_detailed_loss_log_hook.py::test_the_line_of_an_iteration_holds_its_own_values_in_order',
+        'integration/test_pose_distill.py::'
+        'test_the_short_terms_are_four_orders_below_the_long_one_and_logged_to_six_decimals']),
+    'R7': ('interval=10, max_keep_ckpts=3, save_last=True: the newest is kept and found', [
+        'hooks/test_checkpoint_hook.py::test_newest_are_kept_and_the_end_is_saved',
+        'integration/test_pose_distill.py::test_ap_comes_every_five_epochs_and_files_are_kept_as_the_config_says']),
+    'R8': ('resume from a periodic and from a best file, with the full state', [
+        'cli/test_train.py::test_resume_from_is_resume_with_a_path',
+        'integration/test_kill_and_resume.py::test_resume_from_best_continues_with_full_state',
+        'integration/test_pose_distill.py::'
+        'test_resumed_from_a_best_and_then_from_a_periodic_file_it_is_the_same_run']),
+    'R9': ('training_stats.txt and .json, whatever the end', [
+        'hooks/test_training_monitor_hook.py::'
+        'test_a_healthy_run_ends_with_statistics_that_agree_with_its_own_losses',
+        'hooks/test_training_monitor_hook.py::test_an_exception_in_the_training_leaves_statistics_that_name_it',
+        'hooks/test_training_monitor_hook.py::test_a_signal_leaves_statistics_that_say_so',
+        'monitor/test_report.py::test_the_text_holds_every_number_of_the_run']),
+    'R10': ('date and description in the config name the work directory', [
+        'demo/test_pose_configs.py::test_the_work_directory_is_named_by_literals_of_the_config']),
+    'R11': ('NaN and infinity afterwards: which iteration, which term', [
+        'hooks/test_training_monitor_hook.py::'
+        'test_nan_is_reported_with_term_and_iteration_and_does_not_stop_the_training',
+        'monitor/test_monitor_on_real_training.py::test_a_nan_in_one_loss_names_that_term_and_its_iteration']),
+    'R12': ('model, optimizer, scheduler, epoch, config, statistics, bests, counters, random states', [
+        'hooks/test_checkpoint_hook.py::test_file_has_what_stock_writes_and_one_key_more',
+        'hooks/test_stateful_classes.py::test_next_answers_after_save_and_load_are_those_of_the_original',
+        'state/test_rng.py::test_streams_continue_after_a_round_trip_through_a_file',
+        'state/test_rng.py::test_cuda_streams_come_back']),
+    'R13': ('a worse epoch never replaces the best after a resume, a better one does', [
+        'hooks/test_hook_resume.py::test_worse_epoch_after_a_resume_never_replaces_the_best',
+        'hooks/test_hook_resume.py::test_better_epoch_after_a_resume_replaces_the_best',
+        'integration/test_pose_episodic.py::'
+        'test_the_best_of_epoch_67_survives_a_resume_at_100_until_a_better_one_comes']),
+    'R14': ('a resumed run is the uninterrupted one, to the bit', [
+        'integration/test_exact_resume.py::test_killed_and_resumed_run_is_the_same_run',
+        'integration/test_kill_and_resume.py::test_killed_run_ends_bit_identical',
+        'integration/test_pose_episodic.py::test_killed_inside_an_epoch_it_resumes_to_the_same_bit']),
+    'R15': ('old checkpoints resume, with a message that says what they lack', [
+        'hooks/test_hook_resume.py::test_stock_checkpoint_resumes_and_the_banner_names_what_it_lacks']),
+    'R16': ('best loss and best PCK, one file each', [
+        'hooks/test_checkpoint_hook.py::test_each_metric_has_its_own_best_and_rule',
+        'integration/test_pose_episodic.py::'
+        'test_the_best_of_epoch_67_survives_a_resume_at_100_until_a_better_one_comes']),
+    'R17': ('early stopping: patience, a line each time, a counter that survives', [
+        'hooks/test_early_stopping_hook.py::test_training_ends_after_patience_validations_without_improvement',
+        'hooks/test_early_stopping_hook.py::test_each_validation_without_improvement_prints_count_best_and_now',
+        'hooks/test_early_stopping_hook.py::test_the_counter_survives_a_resume',
+        'integration/test_pose_episodic.py::'
+        'test_the_best_of_epoch_67_survives_a_resume_at_100_until_a_better_one_comes']),
+    'R19': ('a banner of what was restored and what was not there', [
+        'hooks/test_hook_resume.py::test_banner_lists_what_was_restored',
+        'hooks/test_hook_resume.py::test_stock_checkpoint_resumes_and_the_banner_names_what_it_lacks']),
+    'R22': ('a metric that validation does not produce is named with those that it does; 0.0 is a value', [
+        'hooks/test_checkpoint_hook.py::test_unknown_metric_lists_those_that_exist',
+        'hooks/test_checkpoint_hook.py::test_zero_is_a_score_and_nan_and_none_are_not',
+        'cli/test_quick_check.py::test_validation_is_dry_and_lists_its_metrics',
+        'cli/test_findings.py::test_a_metric_that_is_not_produced_is_named_with_near_ones']),
+    'R23': ('the validation loss as a metric, over all batches and ranks', [
+        'hooks/test_val_loss_hook.py::'
+        'test_it_is_the_mean_over_samples_in_total_and_by_term_also_with_an_uneven_last_batch',
+        'hooks/test_val_loss_hook.py::test_numbers_lists_and_terms_that_are_rare_count_as_they_are',
+        'hooks/test_val_loss_hook.py::test_two_ranks_give_the_value_of_one']),
+    'R25': ('bytes saved by retention', [
+        'store/test_store.py::test_retention_drops_the_record_and_the_file_and_reports_the_bytes',
+        'store/test_store.py::test_freed_bytes_count_a_file_once_when_all_its_names_go']),
+    'R30': ('weights_only=True reads our files and those of stock MMEngine', [
+        'test_safe_loading.py::test_a_file_of_stock_mmengine_loads_safely_and_whole',
+        'test_safe_loading.py::test_import_mmckpt_is_enough_for_a_stock_runner_to_resume',
+        'hooks/test_checkpoint_hook.py::test_file_has_what_stock_writes_and_one_key_more']),
+}
+
+
+def numbers(names):
+    return sorted(int(name[1:]) for name in names)
+
+
+def not_done():
+    """Requirements under the README's heading "Not done", with what it says of each."""
+    section = re.search(r'^#+ Not done\n(.*?)(?=^#|\Z)', README, re.M | re.S)
+    return dict(re.findall(r'^- (R\d+): (.+(?:\n  .+)*)', section[1], re.M)) if section else {}
+
+
+@functools.cache
+def functions_of(path):
+    """Names of the test functions of a file, also of those in classes."""
+    nodes = ast.walk(ast.parse((TESTS / path).read_text()))
+    return {node.name for node in nodes if isinstance(node, ast.FunctionDef) and node.name.startswith('test_')}
+
+
+@pytest.mark.parametrize('requirement', [f'R{number}' for number in range(1, LAST + 1)])
+def test_a_requirement_is_shown_by_tests_or_the_readme_says_why_it_is_not(requirement):
+    assert (requirement in SHOWN) != (requirement in not_done()), (
+        f'{requirement} must be in SHOWN of this file, or under "Not done" in the README, and not in both')
+
+
+@pytest.mark.parametrize('requirement', SHOWN)
+def test_the_tests_that_are_named_exist(requirement):
+    _, named = SHOWN[requirement]
+    assert named and len(set(named)) == len(named)
+    for name in named:
+        path, _, function = name.partition('::')
+        assert (TESTS / path).is_file(), f'{requirement} names {path}, which is not there'
+        assert function in functions_of(path), f'{requirement} names {function}, which {path} does not have'
+
+
+def test_nothing_else_is_listed():
+    assert set(numbers([*SHOWN, *not_done()])) <= set(range(1, LAST + 1))
+    assert numbers(SHOWN) == [int(name[1:]) for name in SHOWN], 'keep the table in order'
+    assert all(len(reason.split()) >= 3 for reason in not_done().values()), 'say why'
