@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from tiny_coco import NAMES, SIGMAS
 
 from mmckpt.demo.coco import CocoKeypointDataset, flip_partners
-from mmckpt.demo.keypoint_net import KeypointNet
+from mmckpt.demo.keypoint_net import KeypointNet, add_predictions
 from mmckpt.evaluation import KeypointAP
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
