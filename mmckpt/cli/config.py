@@ -11,6 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmckpt.cli.packages import config_of_package, make_configs_known
 from mmckpt.errors import UsageError, near_matches
 
 _SUFFIXES = ('.py', '.json', '.yaml', '.yml')
@@ -20,7 +21,7 @@ def read_config(path: str, options: dict[str, Any] | None = None) -> Config:
     """Read a config file and merge ``--cfg-options`` into it.
 
     Args:
-        path (str): The config file.
+        path (str): The config file, or one of an installed package: ``'mmpose::...'``.
         options (dict, optional): Dotted keys and values. Defaults to None.
 
     Returns:
@@ -29,12 +30,8 @@ def read_config(path: str, options: dict[str, Any] | None = None) -> Config:
     Raises:
         UsageError: If the file is not there or not a config, or an option does not fit it.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise UsageError(f'config file {path} {_what_is_there(file)}')
-    if file.suffix not in _SUFFIXES:
-        raise UsageError(f"a config ends in {', '.join(_SUFFIXES)}, got {path}")
-    cfg = Config.fromfile(path)
+    make_configs_known()
+    cfg = config_of_package(path) if '::' in path else _config_of_file(path)
     if options:
         merge_options(cfg, options)
     return cfg
@@ -111,6 +108,15 @@ def configured_hooks(cfg: Config) -> list[Any]:
     """Return the entries of ``default_hooks`` and ``custom_hooks``."""
     default = [hook for hook in (cfg.get('default_hooks') or {}).values() if hook is not None]
     return default + list(cfg.get('custom_hooks') or [])
+
+
+def _config_of_file(path: str) -> Config:
+    file = Path(path)
+    if not file.is_file():
+        raise UsageError(f'config file {path} {_what_is_there(file)}')
+    if file.suffix not in _SUFFIXES:
+        raise UsageError(f"a config ends in {', '.join(_SUFFIXES)}, got {path}")
+    return Config.fromfile(path)
 
 
 def _what_is_there(file: Path) -> str:

@@ -15,7 +15,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 from mmckpt.cli.config import build_runner, read_config
 from mmckpt.cli.drill_record import RecordingHook, SampleIds
 from mmckpt.cli.probe import EnoughIterations, FirstBatches
-from mmckpt.cli.safe import make_safe
+from mmckpt.cli.safe import asks_for_safety, make_safe
 from mmckpt.cli.train_options import disable_validation
 from mmckpt.data import DeterministicDataset
 from mmckpt.data.stateful_loader import built_loader
@@ -69,7 +69,7 @@ def run(plan: Plan) -> None:
         UsageError: If the config cannot be drilled.
     """
     cfg = read_config(plan.config, plan.options)
-    if plan.safe:
+    if plan.safe or asks_for_safety(cfg):
         make_safe(cfg)
     loop = train_loop_class(cfg)
     cuts_inside = resumes_inside_epochs(loop)

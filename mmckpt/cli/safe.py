@@ -48,6 +48,16 @@ def make_safe(cfg: Config) -> list[str]:
     return [*_make_checkpoints_safe(cfg), *_replace_early_stopping(cfg), *_add_hooks(cfg), *_make_exact(cfg)]
 
 
+def asks_for_safety(cfg: Config) -> bool:
+    """Whether a config inherits ``mmckpt::_base_/safe.py``, which means ``--safe``.
+
+    Example:
+        >>> asks_for_safety(Config(dict(mmckpt_safe=True)))
+        True
+    """
+    return bool(cfg.get('mmckpt_safe'))
+
+
 def _make_checkpoints_safe(cfg: Config) -> list[str]:
     if cfg.get('default_hooks') is None:
         cfg.default_hooks = {}

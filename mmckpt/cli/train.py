@@ -13,7 +13,7 @@ from mmckpt.cli.console import say
 from mmckpt.cli.dry_run import dry_run
 from mmckpt.cli.launch import decided_by_rank0, process_group
 from mmckpt.cli.resume import find_resume_point, resume_from
-from mmckpt.cli.safe import make_safe
+from mmckpt.cli.safe import asks_for_safety, make_safe
 from mmckpt.cli.train_options import (
     disable_validation,
     enable_amp,
@@ -95,7 +95,7 @@ def _asked_checkpoint(args: argparse.Namespace) -> str | None:
 
 def _apply_options(cfg, args: argparse.Namespace) -> None:
     notes = []
-    if args.safe:
+    if args.safe or asks_for_safety(cfg):
         notes += make_safe(cfg)
     if args.no_validate:
         notes += disable_validation(cfg)

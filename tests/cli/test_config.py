@@ -1,9 +1,12 @@
 """From files and options to a config."""
 
+import re
+
 import pytest
 from mmengine.config import Config
 
 from mmckpt.cli.config import check_writable, merge_options, read_config, set_work_dir
+from mmckpt.cli.safe import asks_for_safety
 from mmckpt.errors import UsageError
 
 
@@ -60,3 +63,26 @@ def test_a_work_dir_that_cannot_be_written_is_refused(tmp_path):
 def test_checking_a_work_dir_leaves_nothing_in_it(tmp_path):
     check_writable(str(tmp_path / 'run'))
     assert list((tmp_path / 'run').iterdir()) == []
+
+
+@pytest.mark.parametrize('name, said', [
+    ('mmckptt::_base_/safe.py', "no configs of mmckptt. Did you mean 'mmckpt'"),
+    ('mmrotate::a/b.py', 'mmrotate is not installed here'),
+    ('mmckpt::_base_/saef.py', "Did you mean 'safe.py'"),
+    ('mmckpt::nowhere/safe.py', 'has no directory'),
+    ('mmckpt::safe.py', 'package name and relative config path')])
+def test_a_config_that_no_package_has_is_named_with_what_there_is(name, said):
+    with pytest.raises(UsageError, match=re.escape(said)):
+        read_config(name)
+
+
+def test_a_config_of_a_package_is_read_and_names_the_work_directory():
+    cfg = read_config('mmckpt::pose/digits_keypoints_text.py', {'train_cfg.max_epochs': 2})
+    assert cfg.model.type == 'KeypointNet' and cfg.train_cfg.max_epochs == 2
+
+
+def test_a_text_config_asks_for_safety_among_bases_that_set_hooks(tmp_path):
+    (tmp_path / 'runtime.py').write_text("default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=5))\n")
+    (tmp_path / 'cfg.py').write_text("_base_ = ['runtime.py', 'mmckpt::_base_/safe.py']\n")
+    cfg = read_config(str(tmp_path / 'cfg.py'))
+    assert asks_for_safety(cfg) and cfg.default_hooks.checkpoint.interval == 5
