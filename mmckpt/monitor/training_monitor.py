@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 from mmckpt.monitor.advice import TrainingContext, advise
 from mmckpt.monitor.events import Announcement, EventLog
@@ -17,6 +17,20 @@ from mmckpt.progress import Progress
 Context = Callable[[], TrainingContext]
 # Iterations without a finding after which an event of the training loss is over.
 QUIET_ITERS = 50
+
+
+class Noticed(NamedTuple):
+    """What one step showed.
+
+    Args:
+        findings (list[Finding]): All that was found in this step, with advice;
+            what acts on findings reads these.
+        announcements (list[Announcement]): What of it is worth saying: the
+            first of an event, and summaries of repeats.
+    """
+
+    findings: list[Finding]
+    announcements: list[Announcement]
 
 
 class TrainingMonitor:
@@ -37,7 +51,7 @@ class TrainingMonitor:
         >>> from mmckpt.monitor.spike import SpikeDetector
         >>> monitor = TrainingMonitor({'spike': SpikeDetector(factor=2.0)})
         >>> said = [monitor.after_iter({'loss': 1.0}, Progress(0, step)) for step in range(1, 20)]
-        >>> print(monitor.after_iter({'loss': 5.0}, Progress(0, 20))[0].text)
+        >>> print(monitor.after_iter({'loss': 5.0}, Progress(0, 20)).announcements[0].text)
         Loss spike at iter 20: loss is 5.000000, its recent average 1.000000, ratio 5.00.
     """
 
@@ -52,12 +66,14 @@ class TrainingMonitor:
         self._drops: dict[str, PerformanceDropDetector] = {}
         # States of metrics that no validation has shown to be watched yet.
         self._saved_drops: dict[str, dict[str, Any]] = {}
+        # Counted by what skips them.
+        self.skipped_updates = 0
         self._iter_events = EventLog(quiet=QUIET_ITERS)
         self._val_events = EventLog(quiet=1)
 
     def after_iter(self, values: Mapping[str, float], progress: Progress,
-                   context: Context = TrainingContext) -> list[Announcement]:
-        """Take the scalars of one iteration; return what is worth saying about them.
+                   context: Context = TrainingContext) -> Noticed:
+        """Take the scalars of one iteration; return what they show.
 
         Args:
             values (dict[str, float]): Scalars by name, in the model's order.
@@ -66,7 +82,7 @@ class TrainingMonitor:
                 only when something was found.
 
         Returns:
-            list[Announcement]: Mostly empty.
+            Noticed: Mostly empty.
         """
         terms = self._terms
         for name, value in values.items():
@@ -77,7 +93,7 @@ class TrainingMonitor:
         findings: list[Finding] = []
         for detector in self.detectors.values():
             findings += detector.update(values, progress)
-        return self._iter_events.update(_with_advice(findings, context))
+        return _noticed(findings, context, self._iter_events)
 
     def watch(self, metric: str, rule: Rule) -> None:
         """Look for drops of a metric from now on; a second call for a metric does nothing."""
@@ -88,18 +104,18 @@ class TrainingMonitor:
             self._drops[metric].load_state_dict(self._saved_drops.pop(metric))
 
     def after_val(self, metrics: Mapping[str, float], progress: Progress,
-                  context: Context = TrainingContext) -> list[Announcement]:
+                  context: Context = TrainingContext) -> Noticed:
         """Take the metrics of one validation; arguments and result as of :meth:`after_iter`."""
         for name, value in metrics.items():
             self._metric(name).update(value, progress)
         findings: list[Finding] = []
         for detector in self._drops.values():
             findings += detector.update(metrics, progress)
-        return self._val_events.update(_with_advice(findings, context))
+        return _noticed(findings, context, self._val_events)
 
-    def close(self) -> list[Announcement]:
+    def close(self) -> Noticed:
         """End the events that are still going on; return the summaries of their repeats."""
-        return self._iter_events.close() + self._val_events.close()
+        return Noticed([], self._iter_events.close() + self._val_events.close())
 
     def summary(self) -> dict[str, Any]:
         """Return statistics of terms and metrics, and the events, in plain types."""
@@ -107,6 +123,7 @@ class TrainingMonitor:
         return {
             'terms': {name: statistics.summary() for name, statistics in self._terms.items()},
             'metrics': {name: statistics.summary() for name, statistics in self._metrics.items()},
+            'skipped_updates': self.skipped_updates,
             'totals': {kind: n for log in logs for kind, n in log.totals.items()},
             'events': [event for log in logs for event in log.events()],
         }
@@ -114,7 +131,7 @@ class TrainingMonitor:
     def state_dict(self) -> dict[str, Any]:
         """Return the whole state in plain types; it does not grow with the run."""
         return {
-            'version': VERSION,
+            'version': VERSION, 'skipped_updates': self.skipped_updates,
             **{part: {name: owner.state_dict() for name, owner in owners.items()}
                for part, owners in self._parts().items()},
             'drops': {**self._saved_drops, **{name: d.state_dict() for name, d in self._drops.items()}},
@@ -123,6 +140,7 @@ class TrainingMonitor:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state; detectors that it lacks start anew."""
         check_version(state, type(self).__name__)
+        self.skipped_updates = state.get('skipped_updates', 0)
         self._terms = {name: RunningStatistics() for name in state['terms']}
         self._metrics = {name: MetricStatistics(self._rule_of(name)) for name in state['metrics']}
         for part, owners in self._parts().items():
@@ -144,8 +162,8 @@ class TrainingMonitor:
         return self._metrics[name]
 
 
-def _with_advice(findings: list[Finding], context: Context) -> list[Finding]:
-    if not findings:
-        return findings
-    settings = context()
-    return [replace(finding, advice=advise(finding.kind, settings)) for finding in findings]
+def _noticed(findings: list[Finding], context: Context, events: EventLog) -> Noticed:
+    if findings:
+        settings = context()
+        findings = [replace(finding, advice=advise(finding.kind, settings)) for finding in findings]
+    return Noticed(findings, events.update(findings))

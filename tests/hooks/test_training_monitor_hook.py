@@ -14,7 +14,8 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from monitored_runs import At, log_of, make_runner
 
-from mmckpt.hooks.training_monitor_hook import TrainingMonitorHook, training_context
+from mmckpt.hooks.monitor_context import training_context
+from mmckpt.hooks.training_monitor_hook import TrainingMonitorHook
 from mmckpt.monitor import TrainingContext
 
 

@@ -42,9 +42,9 @@ def noisy_run(n, seed=0):
 def run_monitor(monitor, steps):
     said = []
     for values, progress in steps:
-        said += monitor.after_iter(values, progress)
+        said += monitor.after_iter(values, progress).announcements
         if progress.iter % 10 == 0:
-            said += monitor.after_val({'AP': values['loss'] / 3}, progress)
+            said += monitor.after_val({'AP': values['loss'] / 3}, progress).announcements
     return said
 
 
@@ -119,7 +119,7 @@ def test_a_drop_is_judged_by_the_best_from_before_the_resume():
     second.load_state_dict(first.state_dict())
     assert second.state_dict()['drops'] == first.state_dict()['drops']
     second.watch('AP', 'greater')
-    (said,) = second.after_val({'AP': 0.8}, Progress(2, 20))
+    (said,) = second.after_val({'AP': 0.8}, Progress(2, 20)).announcements
     assert 'its best 0.9000 (epoch 1, iter 10)' in said.text
 
 
@@ -134,7 +134,7 @@ def test_the_settings_of_the_run_are_asked_for_only_when_something_is_found():
     for step in range(1, 100):
         monitor.after_iter({'loss': 1.0}, Progress(0, step), context)
     assert asked == []
-    (said,) = monitor.after_iter({'loss': math.nan}, Progress(0, 100), context)
+    (said,) = monitor.after_iter({'loss': math.nan}, Progress(0, 100), context).announcements
     assert len(asked) == 1 and any('it is 0.5 now' in line for line in said.advice)
 
 
