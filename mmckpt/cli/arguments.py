@@ -28,7 +28,8 @@ def add_config(parser: argparse.ArgumentParser, work_dir: str) -> None:
         parser (ArgumentParser): The parser of a command.
         work_dir (str): Help text of ``--work-dir``.
     """
-    parser.add_argument('config', metavar='CONFIG', help='config file (.py, .json, .yml), or one of an installed package: mmpose::PATH')
+    parser.add_argument('config', metavar='CONFIG',
+                        help='config file (.py, .json, .yml), or one of an installed package: mmpose::PATH')
     parser.add_argument('--work-dir', metavar='DIR', help=work_dir)
     parser.add_argument(
         '--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE',
