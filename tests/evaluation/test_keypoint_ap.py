@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 
 import numpy as np
 import pytest
@@ -121,6 +122,17 @@ def test_perfect_predictions_are_worth_one_and_far_ones_zero():
         person['found'] = person['truth'] + 5000
     far = evaluate(KeypointAP(sigmas=SIGMAS), [as_sample(p) for p in persons])
     assert far == dict(AP=0, AP50=0, AP75=0, AR=0)
+
+
+@pytest.mark.parametrize('oks, expected', [(0.72, 0.5), (0.97, 1.0), (0.52, 0.1), (0.47, 0.0)])
+def test_one_key_point_worked_out_by_hand(oks, expected):
+    # OKS is exp(-d^2 / (2 area (2 sigma)^2)): one of ten thresholds from 0.50 on for each 0.05.
+    area, sigma = 400.0, 0.1
+    distance = math.sqrt(-2 * area * (2 * sigma)**2 * math.log(oks))
+    person = dict(img_id=1, id=1, truth=np.zeros((1, 2)), visible=np.ones(1), box=[0, 0, 20, 20], area=area,
+                  found=np.array([[distance, 0]]), scores=np.ones(1))
+    assert evaluate(KeypointAP(sigmas=[sigma]), [as_sample(person)]) == pytest.approx(
+        dict(AP=expected, AP50=float(oks > 0.5), AP75=float(oks > 0.75), AR=expected))
 
 
 def test_sigmas_come_from_the_data_set_and_matter():

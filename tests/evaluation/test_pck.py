@@ -71,6 +71,14 @@ def test_head_size_is_the_distance_of_its_two_key_points():
     assert evaluate(metric, samples)['PCK'] == pytest.approx((1 + 1 + 0.5) / 3)
 
 
+def test_torso_size_varies_by_instance():
+    # Shoulder to opposite hip: 10 px, then 20 px; the third key point is 3 px off each time, 0.2 of a torso allowed.
+    metric = PCK(threshold=0.2, normalizer='torso', normalizer_keypoints=(0, 1), per_keypoint=True)
+    samples = [sample([[0, 0], [6, 8], [3, 0]], [[0, 0], [6, 8], [0, 0]], [1, 1, 1]),
+               sample([[0, 0], [12, 16], [3, 0]], [[0, 0], [12, 16], [0, 0]], [1, 1, 1])]
+    assert evaluate(metric, samples) == {'PCK': pytest.approx(2.5 / 3), 'PCK_0': 1.0, 'PCK_1': 1.0, 'PCK_2': 0.5}
+
+
 def test_several_instances_in_a_sample_and_tensors_are_fine():
     both = dict(
         pred_instances=dict(keypoints=torch.tensor([[[0.0, 0.0]], [[50.0, 0.0]]])),
