@@ -40,7 +40,7 @@ class SelfDistilledKeypointNet(BaseModel):
         heatmap_loss_weight (float): Factor of the mean squared error of the
             heat maps of each pass. Defaults to 1000.
         token_loss_weight (float): Factor of the mean squared distance of the
-            tokens. Defaults to 5e-4.
+            tokens. Defaults to 2e-3.
         data_preprocessor (dict, optional): Config of MMEngine's
             ``ImgDataPreprocessor``.
         init_cfg (dict, optional): As in MMEngine's ``BaseModel``.
@@ -68,7 +68,7 @@ class SelfDistilledKeypointNet(BaseModel):
                  heads: int = 4,
                  layers: int = 2,
                  heatmap_loss_weight: float = 1000.0,
-                 token_loss_weight: float = 5e-4,
+                 token_loss_weight: float = 2e-3,
                  data_preprocessor: dict | None = None,
                  init_cfg: dict | None = None) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
