@@ -1,4 +1,4 @@
-"""What the key-point metrics read from a data sample, laid out as in MMPose."""
+"""What the metrics read from a data sample, laid out as in OpenMMLab projects."""
 
 from __future__ import annotations
 

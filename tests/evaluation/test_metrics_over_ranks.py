@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.dataset import DefaultSampler
-from mmckpt.evaluation import PCK, KeypointAP
+from mmckpt.evaluation import PCK, DepthMetric, KeypointAP, RankingMetric
 
 if len(sys.argv) > 1:
     torch.distributed.init_process_group('gloo')
@@ -30,18 +30,24 @@ for i in range(COUNT):
     samples.append(dict(
         img_id=i, id=i, pred_instances=dict(keypoints=found, keypoint_scores=rng.uniform(0, 1, (1, 5))),
         gt_instances=dict(keypoints=truth, keypoints_visible=np.ones((1, 5)),
-                          bboxes=np.array([[0, 0, 50, 50]]), areas=np.array([2500.0]))))
+                          bboxes=np.array([[0, 0, 50, 50]]), areas=np.array([2500.0])),
+        gt_depth_map=dict(data=rng.uniform(0, 5, (1, 3, 4)).clip(1)),
+        pred_depth_map=dict(data=rng.uniform(1, 5, (1, 3, 4))),
+        pred_scores=rng.normal(size=30), fold_in=np.arange(i), held_out=np.arange(i, 2 * i + 1)))
 mine = [samples[i] for i in DefaultSampler(samples, shuffle=False)]
 metrics = {}
 for metric in (PCK(threshold=0.05, per_keypoint=True), KeypointAP(sigmas=[0.05] * 5),
-               PCK(threshold=0.3, normalizer='torso', normalizer_keypoints=(0, 4), prefix='torso')):
+               PCK(threshold=0.3, normalizer='torso', normalizer_keypoints=(0, 4), prefix='torso'),
+               DepthMetric(prefix='depth'), RankingMetric(5)):
     for start in range(0, len(mine), BATCH):
         metric.process(None, mine[start:start + BATCH])
     metrics.update(metric.evaluate(size=COUNT))
 if get_rank() == 0:
     print('RESULT', get_world_size(), json.dumps(metrics), flush=True)
-# A thread of gloo that still holds a tensor would abort the process at the interpreter's end.
-time.sleep(0.2)
+if len(sys.argv) > 1:
+    torch.distributed.destroy_process_group()
+    # gloo's threads need the interpreter for a moment more.
+    time.sleep(0.2)
 '''
 
 
@@ -62,5 +68,6 @@ def test_two_ranks_with_an_odd_number_of_samples_give_the_values_of_one(tmp_path
     launcher = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
     together = run([*launcher, str(script), 'distributed'], tmp_path)
     assert (alone[0], together[0]) == (1, 2)
-    assert all(0 < alone[1][name] < 1 for name in ('PCK', 'PCK_3', 'torso/PCK', 'AP', 'AR'))
+    assert all(0 < alone[1][name] < 1 for name in (
+        'PCK', 'PCK_3', 'torso/PCK', 'AP', 'AR', 'depth/delta1', 'depth/abs_rel', 'NDCG@5', 'Recall@20'))
     assert together[1] == alone[1]
