@@ -1,0 +1,77 @@
+# How does a depth net train on several ranks, with loss terms, clipping and schedule all in view?
+#
+#     bash tools/dist_train.sh configs/depth_ddp/unet_sparse_2ranks.py 2        # gloo without a GPU
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.default_runtime import *  # noqa: F403
+
+# runtime: literals, so that a resume on another day finds the same directory
+date = '20261124'
+description = 'unet_sparse'
+work_dir = f'work_dirs/{date}_depth_ddp_{description}'
+
+# model: colours, sparse depth and the mask of holes; total = adepth + rdepth + 0.5 rgrad, each term in the log
+model = dict(
+    type='DepthUNet',
+    in_channels=5,
+    loss_weights=(1.0, 1.0, 0.5),
+    data_preprocessor=dict(type='ImgDataPreprocessor'))
+
+# data: one picture of Middlebury 2014 from scikit-image's wheel; columns 64 to 306 train, 306 to 370 validate
+channels = ('rgb', 'sparse', 'hole')
+train_pipeline = [
+    dict(type='CutDepthWindow', jitter=8),
+    dict(type='RandomFlipDepth', prob=0.5),
+    dict(type='RandomBrightness', gain=(0.8, 1.2)),
+    dict(type='SampleSparseDepth', points=40),
+    dict(type='PackDepthInputs', channels=channels),
+]
+val_pipeline = [
+    dict(type='CutDepthWindow'),
+    dict(type='SampleSparseDepth', points=40, fixed=True),
+    dict(type='PackDepthInputs', channels=channels),
+]
+train_dataloader = dict(
+    # Of a rank: two make 8.
+    batch_size=4,
+    num_workers=0,
+    persistent_workers=False,
+    sampler=dict(type='ResumableSampler', shuffle=True),
+    dataset=dict(
+        type='DeterministicDataset',
+        dataset=dict(type='MotorcycleDepthDataset', columns=(64, 306), stride=16, pipeline=train_pipeline)))
+# Seven windows: the last batch of one rank is smaller, and metrics are still those of one rank.
+val_dataloader = dict(
+    batch_size=2,
+    num_workers=0,
+    persistent_workers=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='MotorcycleDepthDataset', columns=(306, 370), test_mode=True, pipeline=val_pipeline))
+test_dataloader = val_dataloader
+
+val_evaluator = dict(type='DepthMetric', min_depth=0.5, max_depth=10.0)
+test_evaluator = val_evaluator
+
+# schedule
+train_cfg = dict(type='mmckpt.EpochBasedTrainLoop', max_epochs=20, val_interval=1)
+val_cfg = dict()
+test_cfg = dict()
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=1e-2),
+    # Optional; with it, train/grad_norm is in the logs.
+    clip_grad=dict(max_norm=5.0))
+param_scheduler = [dict(type='StepLR', by_epoch=True, step_size=8, gamma=0.3)]
+
+# hooks
+default_hooks = dict(
+    checkpoint=dict(type='mmckpt.CheckpointHook', interval=5, save_best='abs_rel'),
+    logger=dict(type='LoggerHook', interval=10))
+custom_hooks = [
+    dict(type='mmckpt.RNGStateHook'),
+    dict(type='mmckpt.PreemptionHook'),
+    dict(type='mmckpt.ValLossHook'),
+    dict(type='mmckpt.TrainingMonitorHook'),
+    dict(type='mmckpt.DetailedLossLogHook', interval=10),
+]
