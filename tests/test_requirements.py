@@ -102,6 +102,17 @@ SHOWN = {
         'test_safe_loading.py::test_a_file_of_stock_mmengine_loads_safely_and_whole',
         'test_safe_loading.py::test_import_mmckpt_is_enough_for_a_stock_runner_to_resume',
         'hooks/test_checkpoint_hook.py::test_file_has_what_stock_writes_and_one_key_more']),
+    'R33': ('adepth, rdepth and multi-scale rgrad, each logged; five input channels', [
+        'demo/test_depth_demo.py::test_losses_are_those_of_numpy_with_holes_left_out',
+        'demo/test_depth_demo.py::test_the_total_is_adepth_plus_rdepth_plus_half_rgrad_each_by_its_name',
+        'demo/test_depth_demo.py::test_missing_depth_is_a_hole_for_the_model_and_not_sampled']),
+    'R34': ('depth metrics on valid pixels, weighted by sample, right over ranks', [
+        'evaluation/test_depth_metric.py::test_errors_are_those_of_scikit_learn_averaged_over_samples',
+        'evaluation/test_depth_metric.py::test_every_metric_by_hand',
+        'evaluation/test_depth_metric.py::'
+        'test_a_sample_weighs_the_same_whatever_its_number_of_valid_pixels',
+        'evaluation/test_metrics_over_ranks.py::'
+        'test_two_ranks_with_an_odd_number_of_samples_give_the_values_of_one']),
 }
 
 

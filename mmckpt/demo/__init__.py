@@ -1,5 +1,6 @@
 """Small real workloads for the example configs; nothing else in mmckpt imports them."""
 
+from mmckpt.demo.baskets import HouseholdBasketDataset
 from mmckpt.demo.coco import CocoKeypointDataset
 from mmckpt.demo.depth_transforms import (
     CutDepthWindow,
@@ -15,6 +16,7 @@ from mmckpt.demo.episodic_net import EpisodicKeypointNet
 from mmckpt.demo.episodic_sampler import EpisodeSampler
 from mmckpt.demo.keypoint_net import KeypointNet
 from mmckpt.demo.motorcycle import MotorcycleDepthDataset
+from mmckpt.demo.multi_vae import MultiVAE
 from mmckpt.demo.transforms import (
     GenerateHeatmap,
     PackKeypointInputs,
@@ -27,7 +29,8 @@ from mmckpt.demo.visualization_hook import KeypointVisualizationHook
 
 __all__ = [
     'CocoKeypointDataset', 'CutDepthWindow', 'DepthUNet', 'DigitsKeypointDataset', 'EpisodeSampler',
-    'EpisodicKeypointNet', 'GenerateHeatmap', 'KeypointNet', 'KeypointVisualizationHook', 'MotorcycleDepthDataset',
-    'PackDepthInputs', 'PackKeypointInputs', 'PhotometricJitter', 'RandomBrightness', 'RandomFlipDepth',
-    'RandomFlipKeypoints', 'RandomScaleShift', 'SampleSparseDepth', 'SelfDistilledKeypointNet', 'TopdownCrop',
+    'EpisodicKeypointNet', 'GenerateHeatmap', 'HouseholdBasketDataset', 'KeypointNet', 'KeypointVisualizationHook',
+    'MotorcycleDepthDataset', 'MultiVAE', 'PackDepthInputs', 'PackKeypointInputs', 'PhotometricJitter',
+    'RandomBrightness', 'RandomFlipDepth', 'RandomFlipKeypoints', 'RandomScaleShift', 'SampleSparseDepth',
+    'SelfDistilledKeypointNet', 'TopdownCrop',
 ]

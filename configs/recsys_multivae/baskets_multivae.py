@@ -1,0 +1,64 @@
+# How does a recommender keep its one best model, with everything that rebuilds it in the file?
+#
+#     pip install 'mmckpt[recsys]'
+#     python tools/train.py configs/recsys_multivae/baskets_multivae.py
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.default_runtime import *  # noqa: F403
+
+# runtime: literals, so that a resume on another day finds the same directory
+date = '20261124'
+description = 'baseline'
+work_dir = f'work_dirs/{date}_recsys_multivae_{description}'
+
+# model: its hyper-parameters are in the config, and the config is in every checkpoint (meta['cfg'])
+model = dict(
+    type='MultiVAE',
+    num_items=1354,
+    hidden=600,
+    latent=200,
+    dropout=0.5,
+    anneal_cap=0.2,
+    anneal_updates=400,
+    data_preprocessor=dict(type='ImgDataPreprocessor'))
+
+# data: what 2,371 households bought in a year; 300 of them are shown in part and held out in part
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=0,
+    persistent_workers=False,
+    sampler=dict(type='ResumableSampler', shuffle=True),
+    dataset=dict(type='DeterministicDataset', dataset=dict(type='HouseholdBasketDataset', split='train')))
+val_dataloader = dict(
+    batch_size=128,
+    num_workers=0,
+    persistent_workers=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='HouseholdBasketDataset', split='val', test_mode=True))
+test_dataloader = dict(
+    batch_size=128,
+    num_workers=0,
+    persistent_workers=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='HouseholdBasketDataset', split='test', test_mode=True))
+
+val_evaluator = dict(type='RankingMetric', ndcg=100, recall=(20, 50))
+test_evaluator = val_evaluator
+
+# schedule
+train_cfg = dict(type='mmckpt.EpochBasedTrainLoop', max_epochs=40, val_interval=1)
+val_cfg = dict()
+test_cfg = dict()
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=1e-3))
+
+# hooks
+default_hooks = dict(
+    checkpoint=dict(type='mmckpt.CheckpointHook', interval=-1, save_last=False, save_best='loss', rule='less'),
+    logger=dict(type='LoggerHook', interval=5))
+custom_hooks = [
+    dict(type='mmckpt.RNGStateHook'),
+    dict(type='mmckpt.PreemptionHook'),
+    dict(type='mmckpt.ValLossHook'),
+    dict(type='mmckpt.TrainingMonitorHook'),
+]
