@@ -18,7 +18,8 @@ setup(
     packages=find_packages(include=['mmckpt', 'mmckpt.*']),
     # Links to configs/ and tools/, which become copies in the wheel: `from mmckpt.configs.X import *` in a config,
     # `mmckpt::X.py` in a text config, and `mim train mmckpt` look there.
-    package_data={'mmckpt': ['configs/**/*.py', '.mim/model-index.yml', '.mim/configs/**/*.py', '.mim/tools/*.*']},
+    package_data={'mmckpt': ['configs/**/*.py', '.mim/model-index.yml', '.mim/configs/**/*.py', '.mim/tools/*.*'],
+                  'mmckpt.monitor.run_report': ['report.css', 'report.js']},
     python_requires='>=3.9',
     install_requires=[
         'torch>=2.6',

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmckpt import __version__
-from mmckpt.cli import ls, prune, quick_check, rebuild, test, train, verify
+from mmckpt.cli import ls, prune, quick_check, rebuild, report, test, train, verify
 from mmckpt.errors import MMCkptError
 
 # A command is a module with HELP, EXAMPLES, add_arguments(parser) and run(args) -> exit status.
@@ -21,6 +21,7 @@ COMMANDS: dict[str, Any] = {
     'verify': verify,
     'rebuild': rebuild,
     'prune': prune,
+    'report': report,
 }
 
 EXIT_STATUS = """exit status:
