@@ -3,7 +3,11 @@
 #     python tools/train.py configs/pose_episodic/digits_episodic.py
 #     python tools/train.py configs/pose_episodic/digits_episodic.py --resume
 #
-# No download: handwritten digits of scikit-learn on photographs of scikit-image.
+# No download: handwritten digits of scikit-learn on photographs of scikit-image. From one picture of a digit
+# with its key points, the model finds them on others of that digit. Trained on 0 to 6, it is validated on 7 to 9
+# (455 queries in 65 episodes). 30 epochs are 3 minutes of CPU time; expect PCK@0.2 of 0.92, best at epoch 24,
+# while the validation loss is best at epoch 29. The key points are of the same five kinds for all digits, and
+# photographs and writers are shared: a demonstration, not a benchmark.
 from mmengine.config import read_base
 
 with read_base():
@@ -63,7 +67,7 @@ val_evaluator = [dict(type='PCK', threshold=0.2, normalizer='bbox', per_keypoint
 test_evaluator = val_evaluator
 
 # schedule: an update of the weights every 4 episodes
-max_epochs = 40
+max_epochs = 30
 train_cfg = dict(type='mmckpt.EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
