@@ -69,6 +69,8 @@ default_hooks = dict(
     checkpoint=dict(type='mmckpt.CheckpointHook', interval=5, save_best='abs_rel'),
     logger=dict(type='LoggerHook', interval=10))
 custom_hooks = [
+    # One set of BN statistics for all ranks, so that they validate one net, the one that is saved.
+    dict(type='SyncBuffersHook'),
     dict(type='mmckpt.RNGStateHook'),
     dict(type='mmckpt.PreemptionHook'),
     dict(type='mmckpt.ValLossHook'),

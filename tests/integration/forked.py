@@ -20,10 +20,11 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
+import mmckpt.cli.launch
 import mmckpt.data
 import mmckpt.hooks
 import mmckpt.loops
-import mmckpt.optim_wrapper  # noqa: F401
+import mmckpt.optim_wrapper
 
 PROJECT = Path(__file__).parent / 'project'
 
@@ -41,7 +42,8 @@ def train_forked(config, work_dir, *, resume=False, kill=None, load_from=None, *
         kill (tuple, optional): Event and count at which the process ends by SIGKILL, or a third
             entry that says how.
         load_from (Path, optional): As the Runner's.
-        **overrides: Config entries; dots become nested keys, given with ``__``.
+        **overrides: Config entries; dots become nested keys, given with ``__``. With
+            ``launcher='pytorch'`` the process joins a group, as the environment tells it.
 
     Returns:
         int: Exit status; negative for a signal.
@@ -81,4 +83,5 @@ def _train(config, work_dir, resume, kill, load_from, overrides):
         importlib.import_module('tiny_project')
         event, nth, *how = kill
         cfg.custom_hooks.append(dict(type='KillHook', event=event, nth=nth, how=how[0] if how else 'kill'))
-    Runner.from_cfg(cfg).train()
+    with mmckpt.cli.launch.process_group(cfg, cfg.get('launcher', 'none')):
+        Runner.from_cfg(cfg).train()

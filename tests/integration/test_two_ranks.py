@@ -1,10 +1,8 @@
 """Two gloo ranks under torchrun: killed, resumed on two and on one, and from one to two."""
 
 import json
-import os
-import subprocess
-import sys
 
+import launched
 import pytest
 import torch
 from digests import digests
@@ -13,19 +11,11 @@ from forked import PROJECT
 import mmckpt  # noqa: F401
 
 pytestmark = pytest.mark.slow
-ROOT = PROJECT.parents[2]
 
 
-def launch(ranks, work_dir, *args, config='tiny_two_ranks.py', expect=0, torchrun=(), flags=()):
-    environment = dict(os.environ, PYTHONPATH=f'{PROJECT}{os.pathsep}{ROOT}', OMP_NUM_THREADS='1',
-                       CUDA_VISIBLE_DEVICES='')
-    train = [str(ROOT / 'tools/train.py'), str(PROJECT / config), '--work-dir', str(work_dir),
-             '--launcher', 'pytorch', *flags, '--cfg-options', f'train_dataloader.batch_size={32 // ranks}', *args]
-    done = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={ranks}', *torchrun, *train],
-        cwd=work_dir.parent, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=280)
-    assert (done.returncode == 0) == (expect == 0), done.stdout[-6000:]
-    return done.stdout
+def launch(ranks, work_dir, *args, config='tiny_two_ranks.py', **kwargs):
+    return launched.launch(ranks, PROJECT / config, work_dir, f'train_dataloader.batch_size={32 // ranks}', *args,
+                           **kwargs)
 
 
 @pytest.fixture(scope='module')
