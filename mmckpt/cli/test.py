@@ -17,6 +17,7 @@ from mmckpt.cli.launch import decided_by_rank0, process_group
 from mmckpt.cli.resume import existing_checkpoint
 from mmckpt.errors import IncompatibleCheckpointError, UsageError
 from mmckpt.hooks.runner_adapter import unwrapped_model
+from mmckpt.state.model_settings import setting_differences
 from mmckpt.store import load_checkpoint
 
 HELP = 'evaluate a checkpoint on the test set of a config'
@@ -47,14 +48,14 @@ def run(args: argparse.Namespace) -> int:
         path = decided_by_rank0(lambda: _sound_checkpoint(args.checkpoint, cfg))
         cfg.load_from, cfg.resume = path, False
         runner = build_runner(cfg)
-        check_weights(unwrapped_model(runner), path)
+        check_weights(unwrapped_model(runner), path, cfg.pretty_text)
         metrics = runner.test()
         if is_main_process():
             _report(metrics, path, args.out)
     return 0
 
 
-def check_weights(model: Any, path: str) -> None:
+def check_weights(model: Any, path: str, config_text: str) -> None:
     """Refuse to evaluate a checkpoint of another model; warn where parameters stay untrained.
 
     MMEngine loads with ``strict=False`` and would evaluate random weights.
@@ -62,6 +63,7 @@ def check_weights(model: Any, path: str) -> None:
     Args:
         model (nn.Module): The model, without a wrapper.
         path (str): The checkpoint; a URL is not checked.
+        config_text (str): The config's text, whose settings explain a difference.
 
     Raises:
         IncompatibleCheckpointError: If shapes differ or no parameter has a counterpart.
@@ -79,7 +81,8 @@ def check_weights(model: Any, path: str) -> None:
                        for name in reshaped[:5]] or ['no parameter of the model is in the file']
         raise IncompatibleCheckpointError(
             f'{path} belongs to another model than {type(model).__name__} of this config:\n  '
-            + '\n  '.join(differences) + '\nPass the config that the checkpoint was trained with.')
+            + '\n  '.join([*setting_differences(checkpoint.get('meta', {}), config_text), *differences])
+            + '\nPass the config that the checkpoint was trained with.')
     if missing:
         warn(f'{len(missing)} of {len(own)} parameters are not in {path} and stay as initialised: '
              f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}")

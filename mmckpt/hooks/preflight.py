@@ -76,7 +76,7 @@ def preflight(runner: Any, path: str, checkpoint: dict[str, Any]) -> Preflight:
 
 def _weights(runner: Any, path: str, checkpoint: dict[str, Any]) -> Iterator[Difference]:
     try:
-        check_model(runner, path, checkpoint['state_dict'])
+        check_model(runner, path, checkpoint)
     except IncompatibleCheckpointError as error:
         yield Difference('weights', str(error), Harm.RESUME)
         return

