@@ -102,17 +102,30 @@ SHOWN = {
         'test_safe_loading.py::test_a_file_of_stock_mmengine_loads_safely_and_whole',
         'test_safe_loading.py::test_import_mmckpt_is_enough_for_a_stock_runner_to_resume',
         'hooks/test_checkpoint_hook.py::test_file_has_what_stock_writes_and_one_key_more']),
+    'R32': ('several ranks, one that writes; wrapped and unwrapped nets load each other', [
+        'integration/test_depth_ddp.py::'
+        'test_every_fifth_epoch_and_the_last_are_saved_by_one_rank_that_also_logs',
+        'integration/test_depth_ddp.py::test_wrapped_and_unwrapped_nets_go_on_from_each_others_files',
+        'integration/test_two_ranks.py::test_the_sample_order_is_that_of_any_number_of_ranks']),
     'R33': ('adepth, rdepth and multi-scale rgrad, each logged; five input channels', [
         'demo/test_depth_demo.py::test_losses_are_those_of_numpy_with_holes_left_out',
         'demo/test_depth_demo.py::test_the_total_is_adepth_plus_rdepth_plus_half_rgrad_each_by_its_name',
-        'demo/test_depth_demo.py::test_missing_depth_is_a_hole_for_the_model_and_not_sampled']),
+        'demo/test_depth_demo.py::test_missing_depth_is_a_hole_for_the_model_and_not_sampled',
+        'integration/test_depth_ddp.py::test_each_term_is_logged_and_the_total_is_their_sum']),
     'R34': ('depth metrics on valid pixels, weighted by sample, right over ranks', [
         'evaluation/test_depth_metric.py::test_errors_are_those_of_scikit_learn_averaged_over_samples',
         'evaluation/test_depth_metric.py::test_every_metric_by_hand',
         'evaluation/test_depth_metric.py::'
         'test_a_sample_weighs_the_same_whatever_its_number_of_valid_pixels',
         'evaluation/test_metrics_over_ranks.py::'
-        'test_two_ranks_with_an_odd_number_of_samples_give_the_values_of_one']),
+        'test_two_ranks_with_an_odd_number_of_samples_give_the_values_of_one',
+        'integration/test_depth_ddp.py::test_one_process_gets_the_metrics_of_two_ranks_from_their_file']),
+    'R36': ('saving every 5 epochs, steps of the learning rate, start_epoch after a resume', [
+        'integration/test_depth_ddp.py::'
+        'test_every_fifth_epoch_and_the_last_are_saved_by_one_rank_that_also_logs',
+        'integration/test_depth_ddp.py::'
+        'test_the_rate_falls_in_steps_and_the_norm_of_gradients_is_followed',
+        'integration/test_depth_ddp.py::test_wrapped_and_unwrapped_nets_go_on_from_each_others_files']),
 }
 
 
