@@ -14,15 +14,18 @@ ALLOWED = {
     # The layout of a snapshot's buffers and what the store writes are one matter: store/tree.py.
     'state': {'store'},
     'store': {'policy'},
+    # Foreign files, for everybody who reads one; what is written goes through the store.
+    'files': {'state', 'store'},
     'data': {'state', 'registry', 'extras'},
     'loops': {'data', 'state', 'registry'},
-    'hooks': {'state', 'policy', 'store', 'monitor', 'data', 'loops', 'registry'},
+    'hooks': {'state', 'policy', 'store', 'monitor', 'data', 'loops', 'registry', 'files'},
     'evaluation': {'registry', 'extras'},
     'demo': {'evaluation', 'data', 'registry', 'extras', 'hooks'},
     'optim_wrapper': {'registry'},
-    'cli': {'state', 'policy', 'store', 'monitor', 'data', 'loops', 'hooks', 'registry', 'extras', 'optim_wrapper'},
+    'cli': {'state', 'policy', 'store', 'monitor', 'data', 'loops', 'hooks', 'registry', 'extras', 'optim_wrapper',
+            'files'},
 }
-NO_MMENGINE = {'policy', 'monitor', 'state', 'store', 'progress', 'errors', 'extras'}
+NO_MMENGINE = {'policy', 'monitor', 'state', 'store', 'files', 'progress', 'errors', 'extras'}
 NO_TORCH = {'policy', 'monitor', 'progress', 'errors'}
 # torch.distributed elsewhere would be a second opinion on who decides; cli.launch joins the group.
 COLLECTIVES = {'hooks/runner_adapter.py', 'cli/launch.py'}

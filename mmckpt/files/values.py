@@ -1,0 +1,175 @@
+"""The values of tensors in a file, read when they are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmckpt.errors import CorruptCheckpointError
+from mmckpt.files.nodes import WIDTHS, ArrayRef, Named, Opaque, Place, TensorRef
+
+_CHUNK = 16 << 20
+_NUMERIC = 'biufc'
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the values of a tensor are like.
+
+    Args:
+        nan (int): How many are NaN.
+        inf (int): How many are infinite.
+        zero (bool): Whether all are 0.
+        low (float or None): Least finite value.
+        high (float or None): Greatest finite value.
+        mean (float or None): Mean of the finite values.
+    """
+
+    nan: int
+    inf: int
+    zero: bool
+    low: float | None
+    high: float | None
+    mean: float | None
+
+
+class ValueReader:
+    """Reads tensors out of files; what shares memory in the file shares it afterwards."""
+
+    def __init__(self) -> None:
+        self._storages: dict[Place, torch.Tensor] = {}
+
+    def tree(self, value: Any, lost: dict[str, str] | None = None, path: str = '') -> Any:
+        """Return a tree with real tensors in place of their descriptions.
+
+        Args:
+            value (Any): A tree of :func:`mmckpt.files.open_file`.
+            lost (dict, optional): Gets path and reason of what has no plain form;
+                it becomes None. Defaults to None, nobody wants to know.
+            path (str): Where the tree lies. Defaults to ''.
+        """
+        lost = {} if lost is None else lost
+        if isinstance(value, TensorRef):
+            if value.fault is None:
+                return self.tensor(value)
+            lost[path] = value.fault
+            return None
+        if isinstance(value, ArrayRef):
+            return self.array(value, lost, path)
+        if isinstance(value, dict):
+            return {k: self.tree(v, lost, f'{path}.{k}' if path else str(k)) for k, v in value.items()
+                    if not isinstance(k, Opaque)}
+        if isinstance(value, (list, tuple)):
+            return type(value)(self.tree(v, lost, f'{path}[{i}]') for i, v in enumerate(value))
+        if isinstance(value, Named):
+            return self._named(value)
+        if isinstance(value, Opaque):
+            return self._object(value, lost, path)
+        return bytes(value) if isinstance(value, memoryview) else value
+
+    def tensor(self, ref: TensorRef) -> torch.Tensor:
+        """Return one tensor, in memory of its own.
+
+        Raises:
+            CorruptCheckpointError: If its bytes are not all there.
+        """
+        if ref.fault is not None:
+            raise CorruptCheckpointError(f'a tensor of shape {ref.shape} cannot be read: {ref.fault}')
+        storage = ref.storage
+        assert storage is not None and storage.place is not None
+        if storage.place not in self._storages:
+            self._storages[storage.place] = _bytes(storage.place, 0, storage.place.nbytes)
+        raw = self._storages[storage.place]
+        whole = raw[:raw.numel() // WIDTHS[ref.dtype] * WIDTHS[ref.dtype]].view(getattr(torch, ref.dtype))
+        return whole.as_strided(ref.shape, ref.stride, ref.offset)
+
+    def array(self, ref: ArrayRef, lost: dict[str, str], path: str) -> Any:
+        """Return a numeric NumPy array; other kinds are lost."""
+        try:
+            dtype = np.dtype(ref.dtype)
+            if dtype.kind not in _NUMERIC or ref.data is None:
+                raise ValueError(f'an array of {ref.dtype}')
+            return np.frombuffer(ref.data, dtype).reshape(ref.shape, order='F' if ref.fortran else 'C').copy()
+        except (ValueError, TypeError) as error:
+            lost[path] = str(error)
+            return None
+
+    @staticmethod
+    def _named(value: Named) -> Any:
+        if value.module == 'torch' and isinstance(getattr(torch, value.name, None), torch.dtype):
+            return getattr(torch, value.name)
+        return str(value)
+
+    def _object(self, value: Opaque, lost: dict[str, str], path: str) -> Any:
+        if value.name == 'set':
+            return [self.tree(item, lost, path) for item in value.items]
+        if value.name == 'argparse.Namespace' and isinstance(value.state, dict):
+            return self.tree(value.state, lost, path)
+        if value.name == 'mmengine.logging.history_buffer.HistoryBuffer' and isinstance(value.state, dict):
+            return {'$history': self.tree({k: value.state.get(k) for k in (
+                'max_length', '_log_history', '_count_history')}, lost, path)}
+        if value.items and all(isinstance(item, tuple) and len(item) == 2 for item in value.items):
+            return self.tree({k: v for k, v in value.items if isinstance(k, (str, int))}, lost, path)
+        lost[path] = f'an object of {value.name}'
+        return None
+
+
+def statistics(ref: TensorRef | ArrayRef) -> Statistics | None:
+    """Read a tensor piece by piece and tell what its values are like; None if they cannot be read.
+
+    It needs some 100 MB of memory at most, whatever the tensor's size.
+    """
+    nan = inf = count = 0
+    total, low, high, zero = 0.0, None, None, True
+    for piece in _pieces(ref):
+        finite = torch.isfinite(piece)
+        good = piece[finite]
+        nan += int(torch.isnan(piece).sum())
+        inf += int(torch.isinf(piece).sum())
+        zero = zero and not bool(piece.any())
+        if good.numel():
+            low = min(float(good.min()), float('inf') if low is None else low)
+            high = max(float(good.max()), float('-inf') if high is None else high)
+            total, count = total + float(good.sum()), count + good.numel()
+    if not count and not nan and not inf:
+        return None
+    return Statistics(nan, inf, zero, low, high, total / count if count else None)
+
+
+def _pieces(ref: TensorRef | ArrayRef) -> Iterator[torch.Tensor]:
+    if isinstance(ref, ArrayRef):
+        array = ValueReader().array(ref, {}, '')
+        if isinstance(array, np.ndarray) and array.dtype.kind != 'c' and array.size:
+            yield torch.from_numpy(array.astype(np.float64)).reshape(-1)
+        return
+    if ref.fault is not None or ref.storage is None or ref.storage.place is None or not ref.numel:
+        return
+    dtype, width = getattr(torch, ref.dtype), WIDTHS[ref.dtype]
+    if dtype.is_complex or 'q' in ref.dtype:
+        return
+    # All that the strides can reach; what lies between is another tensor's at worst.
+    reach = (sum((n - 1) * s for n, s in zip(ref.shape, ref.stride)) + 1) * width
+    if reach > ref.nbytes:
+        yield ValueReader().tensor(ref).to(torch.float64).reshape(-1)
+        return
+    for start in range(0, reach, _CHUNK):
+        raw = _bytes(ref.storage.place, ref.offset * width + start, min(_CHUNK, reach - start))
+        yield raw.view(dtype).to(torch.float64)
+
+
+def _bytes(place: Place, start: int, count: int) -> torch.Tensor:
+    buffer = torch.empty(count, dtype=torch.uint8)
+    view = memoryview(buffer.numpy()) if count else memoryview(b'')
+    with open(place.path, 'rb', buffering=0) as file:
+        file.seek(place.start + start)
+        done = 0
+        while done < count:
+            got = file.readinto(view[done:])
+            if not got:
+                raise CorruptCheckpointError(f'{place.path} ends before byte {place.start + start + count}')
+            done += got
+    return buffer

@@ -1,0 +1,152 @@
+"""Every kind of file is read as what it is, values included, without its own library."""
+
+from __future__ import annotations
+
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+
+import foreign
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+
+from mmckpt.errors import CheckpointNotFoundError, CorruptCheckpointError, IncompatibleCheckpointError
+from mmckpt.files import ArrayRef, Opaque, TensorRef, open_file
+from mmckpt.files.anatomy import Best, anatomy, number
+from mmckpt.files.values import Statistics, ValueReader, statistics
+
+BASE = torch.arange(24.)
+TENSORS = {
+    'plain': BASE[:6].clone(), 'view': BASE[4:10], 'strided': BASE.view(4, 6).t(), 'scalar': torch.tensor(3.5),
+    'empty': torch.zeros(0, 3), 'half': torch.ones(3, dtype=torch.float16), 'brain': torch.ones(3).bfloat16(),
+    'int': torch.arange(5), 'bool': torch.tensor([True, False]), 'complex': torch.ones(2, dtype=torch.complex64),
+    'float8': torch.ones(4).to(torch.float8_e4m3fn), 'parameter': torch.nn.Parameter(torch.ones(2, 2))}
+
+
+@pytest.mark.parametrize('new', [True, False])
+def test_tensors_of_every_kind_come_back_to_the_bit(tmp_path, new):
+    torch.save({'state_dict': OrderedDict(TENSORS)}, tmp_path / 'a.pth', _use_new_zipfile_serialization=new)
+    content = open_file(tmp_path / 'a.pth')
+    assert content.container == ('torch file' if new else 'old torch file') and not content.classes
+    read = ValueReader().tree(content.tree)['state_dict']
+    for name, tensor in TENSORS.items():
+        ref = content.tree['state_dict'][name]
+        assert ref.fault is None and ref.shape == tensor.shape and ref.nbytes == tensor.numel() * tensor.element_size()
+        assert read[name].dtype == tensor.dtype
+        assert torch.equal(read[name].view(torch.uint8) if name == 'float8' else read[name],
+                           tensor.detach().view(torch.uint8) if name == 'float8' else tensor.detach()), name
+
+
+def test_what_shares_memory_in_the_file_shares_it_afterwards(tmp_path):
+    torch.save([BASE, BASE[4:10]], tmp_path / 'a.pth')
+    whole, part = ValueReader().tree(open_file(tmp_path / 'a.pth').tree)
+    whole[4] = -1
+    assert part[0] == -1
+
+
+@pytest.mark.parametrize('protocol', range(2, 6))
+def test_plain_values_are_read_with_every_protocol(tmp_path, protocol):
+    value = {'text': 'ü\u2603', 'long': 2 ** 70, 'negative': -3, 'float': 1.5, 'none': None, 'bytes': b'\x00\xff',
+             'tuple': (1, (2,), [], {}), 'many': list(range(300)), 'path': Path('data/coco'), 5: True, ('a', 1): False,
+             'long text': 'x' * 300, 'array': np.arange(6.).reshape(2, 3), 'number': np.float32(0.25)}
+    torch.save(value, tmp_path / 'a.pth', pickle_protocol=protocol)
+    lost = {}
+    read = ValueReader().tree(open_file(tmp_path / 'a.pth').tree, lost)
+    np.testing.assert_array_equal(read.pop('array'), value.pop('array'), strict=True)
+    assert read == {**value, 'path': 'data/coco'} and not lost
+
+
+def test_objects_of_other_classes_are_names_with_their_state(tmp_path):
+    torch.save({'history': HistoryBuffer([1.0], [1]), 'set': {1, 2}, 'odd': pickle.PickleBuffer}, tmp_path / 'a.pth')
+    content = open_file(tmp_path / 'a.pth')
+    history = content.tree['history']
+    assert isinstance(history, Opaque) and history.name == 'mmengine.logging.history_buffer.HistoryBuffer'
+    assert isinstance(history.state['_log_history'], ArrayRef) and list(content.classes) == [history.name]
+    assert not content.dangerous
+
+
+@pytest.mark.parametrize('keep', [0, 4, 40, 0.5, 0.98])
+def test_a_truncated_file_is_an_error_or_has_tensors_with_a_fault(tmp_path, keep):
+    torch.save({'state_dict': {'w': torch.ones(1000)}}, tmp_path / 'a.pth', _use_new_zipfile_serialization=keep != 0.98)
+    data = (tmp_path / 'a.pth').read_bytes()
+    (tmp_path / 'a.pth').write_bytes(data[:int(keep if keep > 1 else keep * len(data))])
+    if keep == 0.98:
+        # The names come first in old files, so that they are still known.
+        ref = open_file(tmp_path / 'a.pth').tree['state_dict']['w']
+        assert isinstance(ref, TensorRef) and 'no bytes' in ref.fault
+        return
+    with pytest.raises((CorruptCheckpointError, IncompatibleCheckpointError), match='a.pth'):
+        open_file(tmp_path / 'a.pth')
+
+
+@pytest.mark.parametrize('content, said', [(b'hello world', 'it is no checkpoint'), (b'PK\x03\x04', 'zip archive')])
+def test_another_file_is_an_error_that_says_what_it_is(tmp_path, content, said):
+    (tmp_path / 'a.pth').write_bytes(content)
+    with pytest.raises((CorruptCheckpointError, IncompatibleCheckpointError), match=said):
+        open_file(tmp_path / 'a.pth')
+    with pytest.raises(CheckpointNotFoundError, match="Did you mean 'a.pth'"):
+        open_file(tmp_path / 'b.pth')
+    with pytest.raises(CheckpointNotFoundError, match='no sharded checkpoint'):
+        open_file(tmp_path)
+
+
+def test_a_sharded_checkpoint_is_read_without_a_process_group(tmp_path):
+    model = foreign.sharded(tmp_path / 'step_3')
+    content = open_file(tmp_path / 'step_3')
+    assert content.container == 'sharded checkpoint' and not content.dangerous
+    read = ValueReader().tree({k: v for k, v in content.tree.items() if isinstance(v, TensorRef)})
+    assert {k[6:] for k in read} == set(model.state_dict())
+    assert all(torch.equal(read[f'model.{k}'], v) for k, v in model.state_dict().items())
+
+
+def test_statistics_find_nan_infinity_and_zeros(tmp_path):
+    bad = torch.tensor([float('nan'), float('inf'), 1.0, -3.0])
+    torch.save({'bad': bad, 'zero': torch.zeros(3), 'ints': torch.arange(4), 'big': torch.ones(5_000_000).half(),
+                'array': np.array([1.0, np.nan]), 'column': torch.arange(6.).view(3, 2)[:, 1]}, tmp_path / 'a.pth')
+    tree = open_file(tmp_path / 'a.pth').tree
+    assert statistics(tree['bad']) == Statistics(1, 1, False, -3.0, 1.0, -1.0)
+    assert statistics(tree['zero']).zero and statistics(tree['ints']).mean == 1.5
+    assert statistics(tree['big']) == Statistics(0, 0, False, 1.0, 1.0, 1.0)
+    assert statistics(tree['array']).nan == 1 and statistics(tree['column']).mean == 3.0
+
+
+# Which part is what ------------------------------------------------------------
+
+def test_the_parts_of_a_lightning_file_are_found(tmp_path):
+    module, trainer = foreign.fit_lightning(tmp_path)
+    found = anatomy(open_file(tmp_path / 'last.ckpt').tree)
+    assert (found.form, found.epoch, found.iter) == ('Lightning', 3, 18)
+    assert list(found.weights) == list(module.state_dict()) and found.hyper_parameters == {'width': 8, 'num_items': 1}
+    assert found.best['val_loss'].score == float(trainer.checkpoint_callback.best_model_score)
+    assert found.stopping['monitor'] == 'val_loss' and found.stopping['rule'] == 'less' and not found.rest
+    assert found.optimizers[0]['param_groups'][0]['lr'] == 0.005 and found.schedulers[0]['last_epoch'] == 3
+
+
+def test_the_parts_of_hand_written_files_are_found(tmp_path):
+    foreign.system_b(tmp_path / 'b.pth')
+    found = anatomy(open_file(tmp_path / 'b.pth').tree)
+    assert (found.form, found.weights_at, found.epoch, found.iter) == ('hand-written', 'model', 3, 18)
+    assert found.best == {'pck': Best(0.8123), 'val_loss': Best(0.1234)} and found.stopping == {'wait_count': 2}
+    assert found.hyper_parameters == {'lr': 0.01, 'width': 8} and 'the scheduler has made 3 steps' in found.guesses[0]
+    assert found.rest == ['train_stats', 'rng_state', 'numpy_rng_state', 'python_rng_state']
+    foreign.system_e(tmp_path / 'e.pth')
+    found = anatomy(open_file(tmp_path / 'e.pth').tree)
+    assert (found.weights_at, found.epoch, found.iter) == ('model_state_dict', 3, None)
+    assert found.guesses == ['epoch 3 is taken as the number of completed epochs']
+
+
+def test_the_parts_of_an_mmcv_file_are_found(tmp_path):
+    foreign.mmcv(tmp_path / 'a.pth')
+    found = anatomy(open_file(tmp_path / 'a.pth').tree)
+    assert (found.form, found.epoch, found.iter) == ('mmcv 1.x', 3, 18)
+    assert found.best == {'bbox_mAP': Best(0.71, '/runs/best_bbox_mAP_epoch_2.pth')}
+    assert found.config.startswith('model = dict') and found.versions == {'mmcv': '1.7.1'}
+
+
+def test_plain_weights_and_other_things_are_told_apart():
+    assert anatomy({'w': torch.ones(1)}).form == 'weights'
+    assert anatomy({'step': 1}).form == anatomy([torch.ones(1)]).form == 'unknown'
+    assert [number(v) for v in (3, True, torch.tensor(2.5), np.float32(0.5), 'x', torch.ones(2))] == [
+        3.0, None, 2.5, 0.5, None, None]

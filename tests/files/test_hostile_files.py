@@ -1,0 +1,69 @@
+"""No file runs anything or uses up the machine, whatever is done with it: measured in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import hostile
+import pytest
+
+ALL = hostile.RUNS_CODE + hostile.BOMBS
+
+
+@pytest.fixture(scope='module')
+def inspected(tmp_path_factory):
+    """What ``mmckpt inspect --stats`` did with each file: status, seconds, bytes, text; and the directory."""
+    directory = tmp_path_factory.mktemp('hostile')
+    for write in ALL:
+        write(directory / write.__name__, str(directory / f'victim_{write.__name__}'))
+    done = subprocess.run([sys.executable, hostile.__file__, str(directory)], capture_output=True, text=True,
+                          env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(Path(__file__).parents[2])},
+                          timeout=200)
+    assert not done.returncode, done.stderr
+    found = {}
+    for line in done.stdout.splitlines():
+        name, status, seconds, peak = json.loads(line)
+        found[name] = (status, seconds, peak, (directory / f'{name}.out').read_text())
+    return directory, found
+
+
+@pytest.mark.parametrize('name', [write.__name__ for write in ALL])
+def test_it_runs_nothing_and_costs_little(inspected, name):
+    directory, found = inspected
+    status, seconds, peak, text = found[name]
+    assert not list(directory.glob('victim*'))
+    assert status in (0, 1, 2) and 'Traceback' not in text, text[-2000:]
+    assert seconds < hostile.MOST_SECONDS and peak < hostile.MOST_BYTES
+    assert '\x1b' not in text
+
+
+@pytest.mark.parametrize('name', [write.__name__ for write in hostile.RUNS_CODE])
+def test_a_file_that_would_run_code_is_called_hostile(inspected, name):
+    status, _, _, text = inspected[1][name]
+    assert status == 1 and 'HOSTILE: loading it the old way would call' in text
+    assert 'touch' in text or 'open(' in text
+
+
+@pytest.mark.parametrize('name, said', [
+    ('zip_bomb_in_the_pickle', 'a zip bomb'), ('zip_bomb_in_a_tensor', 'would become 209715200'),
+    ('names_that_point_out', '2 names in it point out of the archive'),
+    ('gigantic_shapes', 'it claims 4003999999996 bytes of a storage that has 16'),
+    ('deep_recursion', 'nested more than 60 deep'), ('doubling_lists', 'it unfolds to more than 400000 values'),
+    ('a_list_in_itself', 'contain themselves'), ('many_empty_objects', 'more than 3000000 objects'),
+    ('many_memos', 'more than 3000000 objects'), ('keys_that_collide', 'takes more than 5 s'),
+    ('a_long_list_of_names', 'its list of names takes'), ('a_nested_header', 'its header is broken'),
+    ('a_header_that_lies', 'it is truncated')])
+def test_what_is_wrong_is_said(inspected, name, said):
+    assert said in inspected[1][name][3]
+
+
+def test_the_victims_are_touched_by_whoever_trusts_the_files(tmp_path):
+    # Else the tests above would prove nothing.
+    hostile.in_an_old_torch_file(tmp_path / 'a.pth', str(tmp_path / 'victim'))
+    code = f'import torch; torch.load({str(tmp_path / "a.pth")!r}, weights_only=False)'
+    subprocess.run([sys.executable, '-c', code], check=True, timeout=100)
+    assert (tmp_path / 'victim').exists()
