@@ -9,11 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmckpt import __version__
-<<<<<<< HEAD
-from mmckpt.cli import ls, prune, quick_check, rebuild, report, test, train, verify
-=======
-from mmckpt.cli import inspect, ls, prune, quick_check, rebuild, test, train, verify
->>>>>>> 854fc6c (mmckpt inspect: any checkpoint file, read by a machine of its own that runs nothing; hostile files measured)
+from mmckpt.cli import inspect, ls, prune, quick_check, rebuild, report, test, train, verify
 from mmckpt.errors import MMCkptError
 
 # A command is a module with HELP, EXAMPLES, add_arguments(parser) and run(args) -> exit status.
@@ -25,11 +21,8 @@ COMMANDS: dict[str, Any] = {
     'verify': verify,
     'rebuild': rebuild,
     'prune': prune,
-<<<<<<< HEAD
     'report': report,
-=======
     'inspect': inspect,
->>>>>>> 854fc6c (mmckpt inspect: any checkpoint file, read by a machine of its own that runs nothing; hostile files measured)
 }
 
 EXIT_STATUS = """exit status:
