@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pickle
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 from types import BuiltinFunctionType, FunctionType
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import torch
 
@@ -23,6 +23,8 @@ from mmckpt.store.tree import (
 )
 
 Staged = Callable[[], Any]
+# Where in a tree a value lies: that of its container, and its key. Made for every value, written for none but a bad one.
+_Path = Optional[tuple[Any, Any]]
 
 # Values of these types cannot change, so the copy may share them.
 _SHARED = frozenset({int, float, bool, str, bytes, complex, type(None), type, torch.dtype, torch.device,
@@ -68,17 +70,19 @@ class Snapshot:
             SaveError: If a value cannot be pickled; the message has its path in the tree.
         """
         tensors: list[torch.Tensor] = []
-        _collect(tree, tensors)
+        frozen = _freeze(tree, tensors, None)
         if self._plan is None or not self._plan.fits(tensors):
             # Freed before the new buffers are made: both together may not fit.
             self._plan = None
             self._plan = _Plan(tensors)
         wait = self._plan.copy(tensors)
-        copy = _rebuild(tree, iter(self._plan.staged), 'state')
+        staged = self._plan.staged
 
         def complete() -> Any:
             wait()
-            return map_tree(copy, lambda tensor: tensor, _unpickled)
+            # Here, and not before, since this may be done by another thread while the training goes on.
+            buffers = iter(staged)
+            return map_tree(frozen, lambda tensor: next(buffers), _unpickled)
 
         return complete
 
@@ -86,12 +90,12 @@ class Snapshot:
 class _Pickled:
     """A value as it was when it was pickled."""
 
-    def __init__(self, value: Any, path: str) -> None:
+    def __init__(self, value: Any, path: _Path) -> None:
         try:
             self._data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
         except Exception as error:
             raise SaveError(
-                f'{path} of the checkpoint cannot be pickled ({type(error).__name__}: {error}). Keep it out '
+                f'state{_written(path)} of the checkpoint cannot be pickled ({type(error).__name__}: {error}). Keep it out '
                 'of the state, or put numbers, strings, lists, dicts and tensors in its place.') from error
 
     def value(self) -> Any:
@@ -236,38 +240,30 @@ def _nothing() -> None:
     """There is nothing to wait for."""
 
 
-def _collect(tree: Any, found: list[torch.Tensor]) -> None:
-    kind = type(tree)
-    if kind in _CONTAINERS:
-        values = tree.values() if kind in _DICTS else tree
-        kinds = set(map(type, values))
-        # Most containers hold tensors only, or numbers only: no loop in Python over thousands of them.
-        if kinds == _TENSOR:
-            found.extend(values)
-        elif not kinds <= _SHARED:
-            for value in values:
-                _collect(value, found)
-    elif isinstance(tree, torch.Tensor):
-        found.append(tree)
-
-
-def _rebuild(tree: Any, staged: Iterator[torch.Tensor], path: str) -> Any:
-    """Return the tree with fresh containers and with staged tensors, in the order of :func:`_collect`."""
+def _freeze(tree: Any, tensors: list[torch.Tensor], path: _Path) -> Any:
+    """Return a tree with containers of its own, other values pickled, and add its tensors to a list, in order."""
     kind = type(tree)
     if kind in _DICTS:
         kinds = set(map(type, tree.values()))
+        # Most containers hold tensors only, or numbers only: no loop in Python over thousands of them.
         if kinds == _TENSOR:
-            copy = kind(zip(tree, staged))
+            tensors.extend(tree.values())
+            copy = kind(tree)
         elif kinds <= _SHARED:
             copy = kind(tree)
         else:
-            copy = kind((key, _rebuild(value, staged, f'{path}[{key!r}]')) for key, value in tree.items())
+            copy = kind([(key, _freeze(value, tensors, (path, key))) for key, value in tree.items()])
         if kind is OrderedDict and tree.__dict__:
             # Modules keep their versions in an attribute of the state dict.
-            copy.__dict__.update(_rebuild(tree.__dict__, iter(()), f'{path}.__dict__'))
+            copy.__dict__.update(_freeze(tree.__dict__, [], (path, '__dict__')))
         return copy
     if kind in _CONTAINERS:
-        return kind([_rebuild(value, staged, f'{path}[{i}]') for i, value in enumerate(tree)])
+        return kind([_freeze(value, tensors, (path, i)) for i, value in enumerate(tree)])
     if isinstance(tree, torch.Tensor):
-        return next(staged)
+        tensors.append(tree)
+        return tree
     return tree if kind in _SHARED else _Pickled(tree, path)
+
+
+def _written(path: _Path) -> str:
+    return '' if path is None else f'{_written(path[0])}[{path[1]!r}]'
