@@ -23,7 +23,7 @@ from mmckpt.store.tree import (
 )
 
 Staged = Callable[[], Any]
-# Where in a tree a value lies: that of its container, and its key. Made for every value, written for none but a bad one.
+# Where in a tree a value lies: where its container lies, and its key. Cheap to make; put into words for errors only.
 _Path = Optional[tuple[Any, Any]]
 
 # Values of these types cannot change, so the copy may share them.
@@ -95,8 +95,8 @@ class _Pickled:
             self._data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
         except Exception as error:
             raise SaveError(
-                f'state{_written(path)} of the checkpoint cannot be pickled ({type(error).__name__}: {error}). Keep it out '
-                'of the state, or put numbers, strings, lists, dicts and tensors in its place.') from error
+                f'state{_written(path)} of the checkpoint cannot be pickled ({type(error).__name__}: {error}). Keep it '
+                'out of the state, or put numbers, strings, lists, dicts and tensors in its place.') from error
 
     def value(self) -> Any:
         """Return the value."""

@@ -6,9 +6,11 @@ import errno
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from mmengine.hooks import CheckpointHook as StockCheckpointHook
+from mmengine.logging import HistoryBuffer
 from toy_runner import make_runner, read_log
 
 from mmckpt.errors import MetricNotFoundError
@@ -227,6 +229,20 @@ def test_history_of_scalars_is_bounded_in_memory_and_in_the_file(tmp_path):
     assert all(len(buffer.data[0]) <= 107 for buffer in runner.message_hub.log_scalars.values())
     for buffer in load(tmp_path / 'epoch_40.pth')['message_hub']['log_scalars'].values():
         assert len(buffer.data[0]) <= 7
+
+
+def test_a_checkpoint_after_a_million_iterations_is_as_small_as_after_a_thousand(tmp_path):
+    sizes = []
+    for iterations in (1_000, 1_000_000):
+        runner = make_runner(tmp_path / str(iterations), metrics('AP', .5), checkpoint=ours(), epochs=1)
+        for i in range(8):
+            # What stock's hub holds by then; to log a million values one by one would take it an hour.
+            runner.message_hub.log_scalars[f'train/loss_{i}'] = HistoryBuffer(
+                np.random.default_rng(i).random(iterations), np.ones(iterations), max_length=iterations)
+        runner.train()
+        assert all(len(buffer.data[0]) <= 1100 for buffer in runner.message_hub.log_scalars.values())
+        sizes.append((tmp_path / str(iterations) / 'epoch_1.pth').stat().st_size)
+    assert sizes[1] - sizes[0] <= 500_000
 
 
 # Bad input ------------------------------------------------------------------------------
