@@ -18,6 +18,12 @@ def launch(ranks, work_dir, *args, config='tiny_two_ranks.py', **kwargs):
                            **kwargs)
 
 
+@pytest.fixture
+def port():
+    """A port of this test's own; pytest-xdist runs several tests at once."""
+    return str(31700 + os.getpid() % 2000)
+
+
 @pytest.fixture(scope='module')
 def reference(tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('two') / 'run'
@@ -41,6 +47,26 @@ def test_torchrun_restarts_a_killed_rank_and_the_run_resumes_by_itself(reference
                  flags=['--resume'])
     assert 'training starts from scratch' in out and f'Resumed from {work_dir}/iter_20.pth' in out, out[-4000:]
     assert len(json.loads((work_dir / 'mmckpt_index.json').read_text())['attempts']) == 2
+    assert digests(work_dir / 'iter_40.pth') == digests(reference / 'iter_40.pth')
+
+
+def test_two_machines_meet_again_after_a_rank_was_killed(reference, tmp_path, port):
+    """Both run here, as one would start them on two machines that share a disk."""
+    work_dir = tmp_path / 'run'
+    environment = dict(os.environ, PYTHONPATH=f'{PROJECT}{os.pathsep}{ROOT}', OMP_NUM_THREADS='1', PYTHON=sys.executable,
+                       CUDA_VISIBLE_DEVICES='', NNODES='2', MASTER_ADDR='127.0.0.1', PORT=port, MAX_RESTARTS='2')
+    command = ['bash', str(ROOT / 'tools/dist_train.sh'), str(PROJECT / 'tiny_two_ranks.py'), '1', '--work-dir',
+               str(work_dir), '--resume', '--cfg-options', 'train_dataloader.batch_size=16',
+               "custom_hooks.6.type='KillRank'", 'custom_hooks.6.nth=21']
+    machines = [subprocess.Popen(command, cwd=tmp_path, env=dict(environment, NODE_RANK=str(rank)), text=True,
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for rank in range(2)]
+    try:
+        printed = [machine.communicate(timeout=240)[0] for machine in machines]
+    finally:
+        for machine in machines:
+            machine.kill()
+    assert [machine.returncode for machine in machines] == [0, 0], printed
+    assert any(f'Resumed from {work_dir}/iter_20.pth' in text for text in printed), printed
     assert digests(work_dir / 'iter_40.pth') == digests(reference / 'iter_40.pth')
 
 
