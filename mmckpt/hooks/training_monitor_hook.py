@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable
 
@@ -16,6 +16,7 @@ from mmengine.logging import print_log
 from mmckpt.hooks.best_metrics import BestMetrics
 from mmckpt.hooks.monitor_context import describe_end, training_context
 from mmckpt.hooks.monitor_metrics import WatchedMetrics
+from mmckpt.hooks.monitor_outputs import MonitorOutputs
 from mmckpt.hooks.monitor_switches import ITER_DETECTORS, Switch, arguments_of_switch, build_detectors
 from mmckpt.hooks.runner_adapter import (
     host_scalars,
@@ -27,6 +28,7 @@ from mmckpt.hooks.runner_adapter import (
 from mmckpt.monitor import Noticed, TrainingMonitor
 from mmckpt.monitor.events import Announcement
 from mmckpt.monitor.report import to_json, to_text, write_atomically
+from mmckpt.progress import Progress
 from mmckpt.registry import HOOKS
 
 
@@ -70,6 +72,11 @@ class TrainingMonitorHook(Hook):
             hook's ``save_best`` of which more is better. Defaults to True.
         interval (int): Completed iterations between two writings of the
             files besides the validations, at least 1. Defaults to 500.
+        report (bool): Whether ``report.html`` is made in the work directory
+            when training ends, whatever the end. Defaults to True.
+        notify (list[dict]): Who is told besides the log, such as
+            ``[dict(type='webhook', url_env='MMCKPT_WEBHOOK')]``; see
+            :func:`mmckpt.monitor.notify.read_channels`. Defaults to ().
 
     Raises:
         ValueError: If an argument is unknown or out of its range.
@@ -84,7 +91,7 @@ class TrainingMonitorHook(Hook):
     priority = 'LOW'
 
     def __init__(self, spike: Switch = True, nan: bool = True, performance_drop: Switch = True,
-                 interval: int = 500) -> None:
+                 interval: int = 500, report: bool = True, notify: Sequence[Mapping[str, Any]] = ()) -> None:
         if interval < 1:
             raise ValueError(f'interval must be at least 1 iteration, but got {interval}.')
         self.interval = interval
@@ -93,6 +100,7 @@ class TrainingMonitorHook(Hook):
         self._drop = arguments_of_switch('performance_drop', performance_drop, ('metric', 'threshold', 'rule'))
         self._metrics = WatchedMetrics(self._drop)
         self._monitor = self._new_monitor()
+        self._outputs = MonitorOutputs(report, notify)
 
     # Events of the run -------------------------------------------------------
 
@@ -104,12 +112,19 @@ class TrainingMonitorHook(Hook):
         on_train_exit(runner, functools.partial(self._on_exit, runner))
 
     @_never_raises
+    def before_train(self, runner: Any) -> None:
+        """Begin the journal; its end comes after that of the checkpoint hook, whose last saves belong to it."""
+        if self._outputs.begin(runner):
+            on_train_exit(runner, functools.partial(self._after_exit, runner))
+
+    @_never_raises
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
                          outputs: Any = None) -> None:
         """Look at the scalars of this iteration."""
         progress = progress_after_iter(runner)
+        self._outputs.after_step(runner, progress)
         context = functools.partial(training_context, runner)
-        self._pass_on(runner, self._monitor.after_iter(host_scalars(outputs), progress, context))
+        self._pass_on(runner, self._monitor.after_iter(host_scalars(outputs), progress, context), progress)
         if progress.iter % self.interval == 0:
             self._write(runner, 'running', epoch=progress.epoch, iter=progress.iter)
 
@@ -123,17 +138,23 @@ class TrainingMonitorHook(Hook):
             self._monitor.watch(name, rule)
         progress = progress_between(runner)
         context = functools.partial(training_context, runner)
-        self._pass_on(runner, self._monitor.after_val(scores, progress, context))
+        self._pass_on(runner, self._monitor.after_val(scores, progress, context), progress)
         self._write(runner, 'running', epoch=progress.epoch, iter=progress.iter)
 
     @_never_raises
     def _on_exit(self, runner: Any, reason: str, error: BaseException | None) -> None:
-        self._pass_on(runner, self._monitor.close())
         progress = progress_between(runner)
+        self._pass_on(runner, self._monitor.close(), progress)
         path = self._write(runner, describe_end(runner, reason, error), reason=reason, epoch=progress.epoch,
                            iter=progress.iter)
         if path is not None:
             runner.logger.info(f'Statistics of this training are in {path}.')
+
+    @_never_raises
+    def _after_exit(self, runner: Any, reason: str, error: BaseException | None) -> None:
+        path = self._outputs.end(runner, self._metrics.rule_of, describe_end(runner, reason, error), reason)
+        if path is not None:
+            runner.logger.info(f'The report of this training is {path}.')
 
     # State -------------------------------------------------------------------
 
@@ -157,10 +178,11 @@ class TrainingMonitorHook(Hook):
         threshold = self._drop.get('threshold') if self._drop else None
         return TrainingMonitor(build_detectors(ITER_DETECTORS, self._switches), threshold, self._metrics.rule_of)
 
-    def _pass_on(self, runner: Any, noticed: Noticed) -> None:
+    def _pass_on(self, runner: Any, noticed: Noticed, progress: Progress) -> None:
         """All that the monitor notices comes through here, in every event: findings and what to say of them."""
         for announcement in noticed.announcements:
             _announce(runner, announcement)
+        self._outputs.take(runner, noticed, progress)
 
     def _write(self, runner: Any, status: str, reason: str = 'running', **done: int) -> Path | None:
         if not is_main_process():

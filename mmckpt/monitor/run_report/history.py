@@ -58,7 +58,8 @@ def checkpoints_of(index: Mapping[str, Any], events: Events, work_dir: Path) -> 
             key = event['name'], event['iter']
             there = found.get(key)
             roles = there.roles if there else tuple(event['roles'])
-            found[key] = _checkpoint({**event, 'roles': roles}, there is not None and there.kept, event.get('blocked'))
+            found[key] = _checkpoint({**event, 'roles': roles, 'time': event.get('committed', event['time'])},
+                                     there is not None and there.kept, event.get('blocked'))
     if not found:
         return list(_files(work_dir))
     return sorted(found.values(), key=lambda checkpoint: (checkpoint.time, checkpoint.name))
