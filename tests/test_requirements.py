@@ -98,6 +98,11 @@ SHOWN = {
     'R25': ('bytes saved by retention', [
         'store/test_store.py::test_retention_drops_the_record_and_the_file_and_reports_the_bytes',
         'store/test_store.py::test_freed_bytes_count_a_file_once_when_all_its_names_go']),
+    'R26': ('what a file holds, as a tree, for MMEngine, Lightning and plain dicts, without running it', [
+        'cli/test_inspect.py::test_a_file_of_mmengine_is_a_tree_with_progress_best_and_sizes',
+        'cli/test_inspect.py::test_a_file_of_lightning_shows_callbacks_schedulers_and_hyper_parameters',
+        'files/test_content.py::test_the_parts_of_hand_written_files_are_found',
+        'files/test_hostile_files.py::test_it_runs_nothing_and_costs_little']),
     'R30': ('weights_only=True reads our files and those of stock MMEngine', [
         'test_safe_loading.py::test_a_file_of_stock_mmengine_loads_safely_and_whole',
         'test_safe_loading.py::test_import_mmckpt_is_enough_for_a_stock_runner_to_resume',
