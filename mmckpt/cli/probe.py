@@ -14,6 +14,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 
 from mmckpt.cli.findings import Gradients
 from mmckpt.hooks.runner_adapter import host_scalars, unwrapped_model
+from mmckpt.loops.multi_val_loop import LoaderChain
 
 
 class EnoughIterations(Exception):
@@ -125,7 +126,7 @@ class FirstBatches:
 
 
 def validate_one_batch(runner: Any, probe: TrainingProbe) -> tuple[dict[str, Any] | None, str]:
-    """Run the validation loop of the config on its first batch.
+    """Run the validation loop of the config on its first batch, or on the first one of each loader.
 
     Args:
         runner (Runner): The runner that has trained.
@@ -136,7 +137,10 @@ def validate_one_batch(runner: Any, probe: TrainingProbe) -> tuple[dict[str, Any
         batch went through but the metrics cannot be computed from so few samples.
     """
     loop = runner._val_loop = probe.val_loop
-    loop.dataloader = FirstBatches(loop.dataloader, 1)
+    # Each loader of several is asked, so that the metrics of all are known.
+    several = getattr(loop.dataloader, 'loaders', None)
+    loop.dataloader = (FirstBatches(loop.dataloader, 1) if several is None else
+                       LoaderChain([FirstBatches(loader, 1) for loader in several]))
     try:
         return loop.run(), ''
     except Exception as error:

@@ -94,6 +94,9 @@ def _choose_test_set(cfg: Config) -> None:
     if any(cfg.get(f'val_{part}') is None for part in _PARTS):
         raise UsageError('the config has no test set: it needs test_dataloader, test_evaluator and test_cfg '
                          '(or val_dataloader, val_evaluator and val_cfg, which are then taken).')
+    if isinstance(cfg.val_dataloader, (list, tuple)):
+        raise UsageError('the config has no test set, and its validation has several loaders: set test_dataloader, '
+                         'test_evaluator and test_cfg to the one to evaluate.')
     say('the config has no complete test set: evaluates on its validation set')
     # val_cfg may name a loop class, which cannot test.
     cfg.test_dataloader, cfg.test_evaluator, cfg.test_cfg = cfg.val_dataloader, cfg.val_evaluator, {}

@@ -65,10 +65,10 @@ class PreemptionHook(Hook):
         """Listen to the signals for as long as the training runs."""
         if not is_training(runner):
             return
-        for loop in (runner.train_loop, runner.val_loop):
-            if loop is not None and loop.dataloader.num_workers > 0:
-                inner = loop.dataloader.worker_init_fn
-                loop.dataloader.worker_init_fn = partial(_ignore_signals, self.signals, inner)
+        loops = [loop for loop in (runner.train_loop, runner.val_loop) if loop is not None]
+        for loader in (part for loop in loops for part in getattr(loop.dataloader, 'loaders', [loop.dataloader])):
+            if loader.num_workers > 0:
+                loader.worker_init_fn = partial(_ignore_signals, self.signals, loader.worker_init_fn)
         # Handlers can be set in the main thread only; elsewhere the program listens itself.
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._on_signal) for number in self.signals}
