@@ -1,12 +1,16 @@
 """Two gloo ranks under torchrun: killed, resumed on two and on one, and from one to two."""
 
 import json
+import os
+import subprocess
+import sys
 
 import launched
 import pytest
 import torch
 from digests import digests
 from forked import PROJECT
+from launched import ROOT
 
 import mmckpt  # noqa: F401
 
@@ -53,8 +57,9 @@ def test_torchrun_restarts_a_killed_rank_and_the_run_resumes_by_itself(reference
 def test_two_machines_meet_again_after_a_rank_was_killed(reference, tmp_path, port):
     """Both run here, as one would start them on two machines that share a disk."""
     work_dir = tmp_path / 'run'
-    environment = dict(os.environ, PYTHONPATH=f'{PROJECT}{os.pathsep}{ROOT}', OMP_NUM_THREADS='1', PYTHON=sys.executable,
-                       CUDA_VISIBLE_DEVICES='', NNODES='2', MASTER_ADDR='127.0.0.1', PORT=port, MAX_RESTARTS='2')
+    environment = dict(
+        os.environ, PYTHONPATH=f'{PROJECT}{os.pathsep}{ROOT}', OMP_NUM_THREADS='1', PYTHON=sys.executable,
+        CUDA_VISIBLE_DEVICES='', NNODES='2', MASTER_ADDR='127.0.0.1', PORT=port, MAX_RESTARTS='2')
     command = ['bash', str(ROOT / 'tools/dist_train.sh'), str(PROJECT / 'tiny_two_ranks.py'), '1', '--work-dir',
                str(work_dir), '--resume', '--cfg-options', 'train_dataloader.batch_size=16',
                "custom_hooks.6.type='KillRank'", 'custom_hooks.6.nth=21']
