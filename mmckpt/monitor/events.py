@@ -14,8 +14,25 @@ TITLES = {
     'loss_spike': 'Loss spikes',
     'loss_level': 'Loss stayed high',
     'non_finite': 'NaN or infinity',
+    'divergence': 'Divergence',
     'performance_drop': 'Performance drops',
+    'no_progress': 'No progress',
+    'plateau': 'Plateaus',
+    'metric_zero': 'Metrics at zero',
+    'overfitting': 'Overfitting',
+    'loss_term_dead': 'Dead loss terms',
+    'loss_term_missing': 'Missing loss terms',
+    'loss_scale': 'Loss terms out of scale',
+    'gradient_explosion': 'Exploding gradients',
+    'gradient_vanishing': 'Vanishing gradients',
+    'idle_parameters': 'Parameters without gradient',
+    'lr_zero': 'Learning rate 0',
+    'slow_data': 'Slow data loader',
+    'slowing': 'Slower iterations',
+    'memory_growth': 'Growing memory',
+    'gpu_idle': 'Idle GPU',
 }
+SEVERITIES: tuple[Severity, ...] = ('info', 'warning', 'error')
 
 
 @dataclass
@@ -57,8 +74,9 @@ class EventLog:
 
     An event begins with a finding of a kind and is over when ``quiet``
     updates have passed without another. It is announced when it begins, when
-    it reaches a term or metric it had not reached yet, when it is twice as
-    bad as what was said last, and after 10, 100, 1000, ... repeats. When it is
+    it becomes more severe, when it reaches a term or metric it had not reached
+    yet, when it is twice as bad as what was said last, and after 10, 100,
+    1000, ... repeats. When it is
     over, the repeats are summed up. Memory is bounded: the newest ``keep``
     events are kept, all are counted.
 
@@ -123,19 +141,23 @@ class EventLog:
         if event is None:
             self._open[group[0].kind] = _begin(group, worst)
             self.totals[group[0].kind] = self.totals.get(group[0].kind, 0) + 1
-            return [Announcement(group[0].severity, _with_others(group), group[0].advice)]
+            return [Announcement(_severest(group), _with_others(group), group[0].advice)]
         event.count, event.idle = event.count + 1, 0
+        severity = _severest(group)
+        graver = SEVERITIES.index(severity) > SEVERITIES.index(event.severity)
+        if graver:
+            event.severity = severity
         event.last_epoch, event.last_iter = worst.progress.epoch, worst.progress.iter
         if worst.magnitude > event.magnitude:
             event.magnitude, event.worst = worst.magnitude, worst.message
         new = [finding for finding in group if finding.subject not in event.subjects]
         event.subjects += [finding.subject for finding in new]
-        if not new and worst.magnitude <= 2 * event.said and not _is_power_of_ten(event.count - 1):
+        if not graver and not new and worst.magnitude <= 2 * event.said and not _is_power_of_ten(event.count - 1):
             return []
         event.said = max(event.said, worst.magnitude)
         shown = [*new, *(f for f in group if f not in new)] if new else [worst]
         repeats = f' Seen {event.count} times since iter {event.first_iter}.'
-        return [Announcement(event.severity, _with_others(shown) + repeats, [])]
+        return [Announcement(severity, _with_others(shown) + repeats, group[0].advice if graver else [])]
 
     def _end(self, kind: str) -> list[Announcement]:
         event = self._open.pop(kind)
@@ -152,8 +174,12 @@ class EventLog:
 def _begin(group: list[Finding], worst: Finding) -> Event:
     first = group[0]
     at = first.progress
-    return Event(first.kind, first.severity, [finding.subject for finding in group], at.epoch, at.iter,
+    return Event(first.kind, _severest(group), [finding.subject for finding in group], at.epoch, at.iter,
                  at.epoch, at.iter, 1, first.message, worst.message, worst.magnitude, worst.magnitude)
+
+
+def _severest(group: Sequence[Finding]) -> Severity:
+    return max((finding.severity for finding in group), key=SEVERITIES.index)
 
 
 def _event(fields: Mapping[str, Any]) -> Event:

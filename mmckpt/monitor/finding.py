@@ -16,9 +16,10 @@ class Finding:
     """One thing that a detector noticed, with the numbers that show it.
 
     Args:
-        kind (str): What it is: ``'loss_spike'``, ``'loss_level'``,
-            ``'non_finite'`` or ``'performance_drop'``.
-        severity (str): ``'info'``, ``'warning'`` or ``'error'``.
+        kind (str): What it is, such as ``'loss_spike'``; a key of
+            ``mmckpt.monitor.events.TITLES``.
+        severity (str): ``'info'`` (also in healthy runs), ``'warning'`` or
+            ``'error'``.
         subject (str): The loss term or metric that it is about.
         message (str): One sentence with the numbers in it.
         progress (Progress): Completed epochs and iterations at that moment.
@@ -43,18 +44,14 @@ class Finding:
 
 
 class Detector(Protocol):
-    """Looks at named values, step by step, and says what is wrong with them."""
+    """Looks at named values, step by step, and says what is wrong with them.
 
-    def update(self, values: Mapping[str, float], progress: Progress) -> list[Finding]:
+    One that outlives the process also has ``state_dict()``, which returns the
+    state in plain types under a version, and ``load_state_dict(state)``.
+    """
+
+    def update(self, values: Mapping[str, Any], progress: Progress) -> list[Finding]:
         """Take the values of one step and return what was found in them."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state in plain types, under a version."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state; a version that is not known is a ``ValueError``."""
         ...
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from mmckpt.monitor.finding import Finding, where
+from mmckpt.monitor.blocks import median_of_sorted
+from mmckpt.monitor.finding import Finding, Severity, where
 from mmckpt.monitor.versioned import VERSION, check_version
 from mmckpt.progress import Progress
 
 Rule = Literal['greater', 'less']
+# Validations that tell the usual change, and how many times that change a lasting drop must be.
+RECENT = 10
+FAR = 3.0
 
 
 def check_threshold(threshold: float | None) -> None:
@@ -22,7 +27,12 @@ def check_threshold(threshold: float | None) -> None:
 class PerformanceDropDetector:
     """Fires at a validation where a metric is worse than its best by more than a threshold.
 
-    NaN is not judged, and neither NaN nor infinity becomes the best.
+    With an explicit ``threshold`` that alone decides, and each finding is a
+    warning. By default, since small validation sets are noisy, a drop is only
+    an info unless it takes a third of the best and twice the threshold away,
+    or is there in two validations in a row and far above the usual change
+    from one validation to the next. NaN is not judged, and neither NaN nor
+    infinity becomes the best.
 
     Args:
         metric (str): Name of the metric, as the validation gives it.
@@ -51,29 +61,49 @@ class PerformanceDropDetector:
         self.metric, self.threshold, self.rule = metric, threshold, rule
         self._best: float | None = None
         self._best_at = Progress(epoch=0, iter=0)
+        self._in_a_row = 0
+        self._recent: deque[float] = deque(maxlen=RECENT)
 
     def update(self, values: Mapping[str, float], progress: Progress) -> list[Finding]:
         """Take the metrics of one validation; return a finding if this one has dropped."""
         value = values.get(self.metric, math.nan)
         if math.isnan(value):
             return []
+        usual = self._usual_change()
+        self._recent.append(value)
         if self._best is None or self._under(value, self._best) < 0:
+            self._in_a_row = 0
             if math.isfinite(value):
                 self._best, self._best_at = value, progress
             return []
-        drop = self._under(value, self._best)
-        return [self._finding(value, self._best, drop, progress)] if drop > self._allowed(self._best) else []
+        drop, allowed = self._under(value, self._best), self._allowed(self._best)
+        self._in_a_row = self._in_a_row + 1 if drop > allowed else 0
+        if drop <= allowed:
+            return []
+        lasting = self._in_a_row >= 2 and drop > FAR * usual
+        grave = drop > 2 * allowed and drop > abs(self._best) / 3
+        sure = self.threshold is not None or lasting or grave
+        return [self._finding(value, self._best, drop, 'warning' if sure else 'info', progress)]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value and when it was reached, in plain types."""
         at = self._best_at
-        return {'version': VERSION, 'best': self._best, 'best_epoch': at.epoch, 'best_iter': at.iter}
+        return {'version': VERSION, 'best': self._best, 'best_epoch': at.epoch, 'best_iter': at.iter,
+                'in_a_row': self._in_a_row, 'recent': list(self._recent)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         check_version(state, type(self).__name__)
         self._best = state['best']
         self._best_at = Progress(epoch=state['best_epoch'], iter=state['best_iter'])
+        self._in_a_row = state.get('in_a_row', 0)
+        self._recent = deque(state.get('recent', []), maxlen=RECENT)
+
+    def _usual_change(self) -> float:
+        """Median change between validations; infinite while there are too few to know."""
+        recent = [value for value in self._recent if math.isfinite(value)]
+        changes = sorted(abs(b - a) for a, b in zip(recent, recent[1:]))
+        return median_of_sorted(changes) if len(changes) >= 2 else math.inf
 
     def _under(self, value: float, best: float) -> float:
         return best - value if self.rule == 'greater' else value - best
@@ -83,9 +113,9 @@ class PerformanceDropDetector:
             return self.threshold
         return 5.0 if self.rule == 'greater' and best > 1 else 0.05
 
-    def _finding(self, value: float, best: float, drop: float, progress: Progress) -> Finding:
+    def _finding(self, value: float, best: float, drop: float, severity: Severity, progress: Progress) -> Finding:
         return Finding(
-            'performance_drop', 'warning', self.metric,
+            'performance_drop', severity, self.metric,
             f'Performance drop at {where(progress)}: {self.metric} is {value:.4f}, its best {best:.4f} '
             f'({where(self._best_at)}), drop {drop:.4f}.',
             progress, drop, {'current': value, 'best': best, 'drop': drop})

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmckpt.monitor.finding import Finding
+from mmckpt.monitor.finding import Finding, Severity
 from mmckpt.monitor.versioned import VERSION, check_version
 from mmckpt.progress import Progress
 
@@ -16,6 +16,8 @@ DEFAULT_FACTOR = 2.0
 MIN_VALUES = 10
 # This many values in a row, each half as far out as one outlier must be, are no chance either.
 RUN = 5
+# A single value this many times as far out as an outlier is no ordinary one.
+ENORMOUS = 2.0
 # Makes the median absolute deviation of normal noise equal to its standard deviation.
 MAD_TO_STD = 1.4826
 
@@ -27,7 +29,8 @@ class SpikeDetector:
     average of the window *and* a robust one-sided test agrees: one value far
     out, or five in a row half as far. Twice the average alone is ordinary
     noise for small batches. With an explicit ``factor`` that factor alone
-    decides.
+    decides. A lone value that is far out but not enormous is an info by
+    default: small batches have such values in healthy runs.
 
     A value that fired or was about to is kept out of the average, so that one
     spike does not hide the next. A term that stays high for a whole window has found a new
@@ -125,8 +128,10 @@ class SpikeDetector:
             return []
         in_a_row = self._high[name] = self._high.get(name, 0) + 1
         if in_a_row < self.window:
-            fires = distance > limit or in_a_row >= RUN
-            return [_spike(name, value, average, progress)] if fires else []
+            if distance <= limit and in_a_row < RUN:
+                return []
+            lone = self.n_std is not None and in_a_row < RUN and distance <= ENORMOUS * limit
+            return [_spike(name, value, average, 'info' if lone else 'warning', progress)]
         del self._high[name]
         window.clear()
         return [_level(name, value, average, self.window, progress)]
@@ -179,11 +184,11 @@ def _median(values: Sequence[float]) -> float:
     return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
-def _spike(name: str, value: float, average: float, progress: Progress) -> Finding:
+def _spike(name: str, value: float, average: float, severity: Severity, progress: Progress) -> Finding:
     # For a positive average this is value / average; it keeps its meaning for a negative one.
     ratio = 1 + (value - average) / abs(average)
     return Finding(
-        'loss_spike', 'warning', name,
+        'loss_spike', severity, name,
         f'Loss spike at iter {progress.iter}: {name} is {value:.6f}, its recent average {average:.6f}, '
         f'ratio {ratio:.2f}.',
         progress, ratio, {'current': value, 'average': average, 'ratio': ratio})

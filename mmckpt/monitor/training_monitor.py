@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Callable, NamedTuple
 
 from mmckpt.monitor.advice import TrainingContext, advise
+from mmckpt.monitor.blocks import BLOCK_ITERS, columns, summarise
 from mmckpt.monitor.events import Announcement, EventLog
 from mmckpt.monitor.finding import Detector, Finding
 from mmckpt.monitor.performance_drop import PerformanceDropDetector, Rule, check_threshold
+from mmckpt.monitor.plateau import TRAIN_LOSS
+from mmckpt.monitor.quantiles import QUANTILES, QuantileSketch
 from mmckpt.monitor.statistics import MetricStatistics, RunningStatistics
 from mmckpt.monitor.versioned import VERSION, check_version
 from mmckpt.progress import Progress
 
 Context = Callable[[], TrainingContext]
-# Iterations without a finding after which an event of the training loss is over.
-QUIET_ITERS = 50
+# Updates without a finding after which an event of each group is over.
+QUIET = {'iter': 50, 'block': 3, 'round': 1, 'probe': 3}
 
 
 class Noticed(NamedTuple):
@@ -24,7 +28,8 @@ class Noticed(NamedTuple):
 
     Args:
         findings (list[Finding]): All that was found in this step, with advice;
-            what acts on findings reads these.
+            what acts on findings reads these. Those of severity ``'info'`` also
+            come in healthy runs: they are for the record, not for action.
         announcements (list[Announcement]): What of it is worth saying: the
             first of an event, and summaries of repeats.
     """
@@ -43,6 +48,10 @@ class TrainingMonitor:
             Defaults to None, see :class:`PerformanceDropDetector`.
         rule_of (callable): Returns ``'greater'``, ``'less'`` or None for the
             name of a metric.
+        slow (dict[str, dict[str, Detector]]): Detectors that need not look at
+            each iteration, by what they look at: ``'block'`` (a :class:`Block` of each
+            scalar every 50 iterations), ``'round'`` (metrics of a validation, and
+            ``train_loss`` of an epoch) and ``'probe'`` (see :meth:`probe`).
 
     Raises:
         ValueError: If ``threshold`` is out of its range.
@@ -56,27 +65,34 @@ class TrainingMonitor:
     """
 
     def __init__(self, detectors: Mapping[str, Detector], threshold: float | None = None,
-                 rule_of: Callable[[str], str | None] = lambda name: None) -> None:
+                 rule_of: Callable[[str], str | None] = lambda name: None,
+                 slow: Mapping[str, Mapping[str, Detector]] | None = None) -> None:
         check_threshold(threshold)
         self.detectors = dict(detectors)
+        self.slow = {group: dict((slow or {}).get(group, {})) for group in QUIET if group != 'iter'}
         self.threshold = threshold
         self._rule_of = rule_of
         self._terms: dict[str, RunningStatistics] = {}
+        self._sketches: dict[str, QuantileSketch] = {}
         self._metrics: dict[str, MetricStatistics] = {}
         self._drops: dict[str, PerformanceDropDetector] = {}
         # States of metrics that no validation has shown to be watched yet.
         self._saved_drops: dict[str, dict[str, Any]] = {}
         # Counted by what skips them.
         self.skipped_updates = 0
-        self._iter_events = EventLog(quiet=QUIET_ITERS)
-        self._val_events = EventLog(quiet=1)
+        self._events = {group: EventLog(quiet=quiet) for group, quiet in QUIET.items()}
+        # The iterations of the block at hand, and the total loss since the last epoch or validation.
+        self._steps: list[Mapping[str, float]] = []
+        self._loss_sum = 0.0
+        self._loss_count = 0
 
     def after_iter(self, values: Mapping[str, float], progress: Progress,
                    context: Context = TrainingContext) -> Noticed:
         """Take the scalars of one iteration; return what they show.
 
         Args:
-            values (dict[str, float]): Scalars by name, in the model's order.
+            values (dict[str, float]): Scalars by name, in the model's order; kept, so the caller
+                must not change it.
             progress (Progress): Completed counts, this iteration included.
             context (callable): Returns the run's present settings; called
                 only when something was found.
@@ -90,10 +106,23 @@ class TrainingMonitor:
             if statistics is None:
                 statistics = terms[name] = RunningStatistics()
             statistics.update(value)
+        self._loss_sum += values.get('loss', math.nan)
+        self._loss_count += 1
+        self._steps.append(values)
         findings: list[Finding] = []
         for detector in self.detectors.values():
-            findings += detector.update(values, progress)
-        return _noticed(findings, context, self._iter_events)
+            found = detector.update(values, progress)
+            if found:
+                findings += found
+        noticed = self._notice('iter', findings, context)
+        if len(self._steps) < BLOCK_ITERS:
+            return noticed
+        blocks = self._end_of_block()
+        return _joined(noticed, self._look('block', blocks, progress, context))
+
+    def after_epoch(self, progress: Progress, context: Context = TrainingContext) -> Noticed:
+        """Take the end of an epoch of training; arguments and result as of :meth:`after_iter`."""
+        return self._look('round', self._train_loss(), progress, context)
 
     def watch(self, metric: str, rule: Rule) -> None:
         """Look for drops of a metric from now on; a second call for a metric does nothing."""
@@ -108,30 +137,39 @@ class TrainingMonitor:
         """Take the metrics of one validation; arguments and result as of :meth:`after_iter`."""
         for name, value in metrics.items():
             self._metric(name).update(value, progress)
-        findings: list[Finding] = []
-        for detector in self._drops.values():
-            findings += detector.update(metrics, progress)
-        return _noticed(findings, context, self._val_events)
+        drops = [finding for drop in self._drops.values() for finding in drop.update(metrics, progress)]
+        return self._look('round', {**metrics, **self._train_loss()}, progress, context, drops)
+
+    def probe(self, name: str, values: Mapping[str, float], progress: Progress,
+              context: Context = TrainingContext) -> Noticed:
+        """Show measurements to one of the ``'probe'`` detectors; arguments and result as of :meth:`after_iter`."""
+        detector = self.slow['probe'].get(name)
+        findings = [] if detector is None else detector.update(values, progress)
+        return self._notice('probe', findings, context)
 
     def close(self) -> Noticed:
         """End the events that are still going on; return the summaries of their repeats."""
-        return Noticed([], self._iter_events.close() + self._val_events.close())
+        return Noticed([], [said for log in self._events.values() for said in log.close()])
 
     def summary(self) -> dict[str, Any]:
         """Return statistics of terms and metrics, and the events, in plain types."""
-        logs = (self._iter_events, self._val_events)
+        logs = self._events.values()
+        pending = columns(self._steps)
+        events = [event for log in logs for event in log.events()]
         return {
-            'terms': {name: statistics.summary() for name, statistics in self._terms.items()},
+            'terms': {name: {**statistics.summary(), **self._quantiles(name, pending.get(name, []))}
+                      for name, statistics in self._terms.items()},
             'metrics': {name: statistics.summary() for name, statistics in self._metrics.items()},
             'skipped_updates': self.skipped_updates,
             'totals': {kind: n for log in logs for kind, n in log.totals.items()},
-            'events': [event for log in logs for event in log.events()],
+            'events': sorted(events, key=lambda event: (event['first_epoch'], event['first_iter'])),
         }
 
     def state_dict(self) -> dict[str, Any]:
         """Return the whole state in plain types; it does not grow with the run."""
         return {
             'version': VERSION, 'skipped_updates': self.skipped_updates,
+            'steps': columns(self._steps), 'loss_sum': self._loss_sum, 'loss_count': self._loss_count,
             **{part: {name: owner.state_dict() for name, owner in owners.items()}
                for part, owners in self._parts().items()},
             'drops': {**self._saved_drops, **{name: d.state_dict() for name, d in self._drops.items()}},
@@ -141,11 +179,14 @@ class TrainingMonitor:
         """Go on from a saved state; detectors that it lacks start anew."""
         check_version(state, type(self).__name__)
         self.skipped_updates = state.get('skipped_updates', 0)
+        self._loss_sum, self._loss_count = state.get('loss_sum', 0.0), state.get('loss_count', 0)
+        self._steps = _rows(state.get('steps', {}))
         self._terms = {name: RunningStatistics() for name in state['terms']}
+        self._sketches = {name: QuantileSketch() for name in state.get('sketches', {})}
         self._metrics = {name: MetricStatistics(self._rule_of(name)) for name in state['metrics']}
         for part, owners in self._parts().items():
             for name, owner in owners.items():
-                if name in state[part]:
+                if name in state.get(part, {}):
                     owner.load_state_dict(state[part][name])
         self._saved_drops = dict(state['drops'])
         for metric, detector in self._drops.items():
@@ -153,8 +194,44 @@ class TrainingMonitor:
                 detector.load_state_dict(self._saved_drops.pop(metric))
 
     def _parts(self) -> dict[str, Mapping[str, Any]]:
-        return {'terms': self._terms, 'metrics': self._metrics, 'detectors': self.detectors,
-                'events': {'iter': self._iter_events, 'val': self._val_events}}
+        # What probes see ends with the process, except for those that say otherwise by having a state.
+        slow = {name: detector for group in self.slow.values() for name, detector in group.items()
+                if hasattr(detector, 'state_dict')}
+        return {'terms': self._terms, 'sketches': self._sketches, 'metrics': self._metrics,
+                'detectors': {**self.detectors, **slow}, 'events': self._events}
+
+    def _look(self, group: str, values: Mapping[str, Any], progress: Progress, context: Context,
+              findings: list[Finding] | None = None) -> Noticed:
+        found = findings or []
+        for detector in self.slow[group].values():
+            found = found + detector.update(values, progress)
+        return self._notice(group, found, context)
+
+    def _notice(self, group: str, findings: list[Finding], context: Context) -> Noticed:
+        if findings:
+            settings = context()
+            findings = [replace(finding, advice=advise(finding.kind, settings)) for finding in findings]
+        return Noticed(findings, self._events[group].update(findings))
+
+    def _end_of_block(self) -> dict[str, Any]:
+        values = columns(self._steps)
+        self._steps = []
+        for name, column in values.items():
+            if name not in self._sketches:
+                self._sketches[name] = QuantileSketch()
+            self._sketches[name].extend(column)
+        return {name: summarise(column) for name, column in values.items()} if self.slow['block'] else {}
+
+    def _train_loss(self) -> dict[str, float]:
+        """Return the mean total loss since the last call; empty if there was no iteration, or none was finite."""
+        mean = self._loss_sum / self._loss_count if self._loss_count else math.nan
+        self._loss_sum, self._loss_count = 0.0, 0
+        return {TRAIN_LOSS: mean} if math.isfinite(mean) else {}
+
+    def _quantiles(self, name: str, pending: list[float]) -> dict[str, float | None]:
+        sketch = self._sketches[name].copy() if name in self._sketches else QuantileSketch()
+        sketch.extend(pending)
+        return {f'p{share * 100:g}': value for share, value in zip(QUANTILES, sketch.quantiles(QUANTILES))}
 
     def _metric(self, name: str) -> MetricStatistics:
         if name not in self._metrics:
@@ -162,8 +239,15 @@ class TrainingMonitor:
         return self._metrics[name]
 
 
-def _noticed(findings: list[Finding], context: Context, events: EventLog) -> Noticed:
-    if findings:
-        settings = context()
-        findings = [replace(finding, advice=advise(finding.kind, settings)) for finding in findings]
-    return Noticed(findings, events.update(findings))
+def _joined(first: Noticed, second: Noticed) -> Noticed:
+    return Noticed(first.findings + second.findings, first.announcements + second.announcements)
+
+
+def _rows(steps: Mapping[str, list[float]]) -> list[Mapping[str, float]]:
+    """Undo :func:`columns`; a term that was not in every iteration moves to the newest ones."""
+    length = max(map(len, steps.values()), default=0)
+    rows: list[dict[str, float]] = [{} for _ in range(length)]
+    for name, column in steps.items():
+        for row, value in zip(rows[length - len(column):], column):
+            row[name] = value
+    return list(rows)

@@ -1,0 +1,125 @@
+"""Finds a training loss that runs away: a jump that ends in NaN, or a rise that lasts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from mmckpt.monitor.blocks import BLOCK_ITERS, median_of_sorted
+from mmckpt.monitor.finding import Finding
+from mmckpt.monitor.versioned import VERSION, check_version
+from mmckpt.progress import Progress
+
+# A rise counts only if it gives back this share of what the training had gained: at a loss near zero, twice
+# the best level is still noise.
+GIVEN_BACK = 0.25
+# Values before a NaN that say whether the loss had jumped.
+TAIL = 5
+
+
+class DivergenceDetector:
+    """Fires where the loss is NaN after it had risen, or stays above its best level.
+
+    The levels are medians over 50 iterations, so that neither outliers nor
+    the noise of small batches count. The loss has risen where it is above
+    ``factor`` times its best level *and* has lost a quarter of what it had
+    gained since the start. A rise that goes above the level of the start is
+    an error, another one a warning.
+
+    Args:
+        factor (float): Ratio of the present to the best level, above 1.
+            Defaults to 2.0.
+        blocks (int): Blocks of 50 iterations in a row for which a rise must
+            last; at least 1. Defaults to 3.
+        term (str): The scalar to watch. Defaults to ``'loss'``, the total.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> detector = DivergenceDetector()
+        >>> curve = [1.0] * 100 + [5.0] * 5 + [float('nan')]
+        >>> found = [detector.update({'loss': value}, Progress(0, step)) for step, value in enumerate(curve, 1)]
+        >>> print(found[-1][0].message)
+        Divergence at iter 106: loss rose to 5.000000, 5.0 times its best level 1.000000 (iter 50), and is nan now.
+    """
+
+    def __init__(self, factor: float = 2.0, blocks: int = 3, term: str = 'loss') -> None:
+        if not 1 < factor < math.inf:
+            raise ValueError(f'factor must be a number above 1, but got {factor}: it is a ratio.')
+        if blocks < 1:
+            raise ValueError(f'blocks must be at least 1, but got {blocks}.')
+        self.factor, self.blocks, self.term = factor, blocks, term
+        self._values: list[float] = []
+        self._first: float | None = None
+        self._best = math.inf
+        self._best_iter = 0
+        self._risen = 0
+        self._broken = False
+
+    def update(self, values: Mapping[str, float], progress: Progress) -> list[Finding]:
+        """Take the losses of one iteration; return a finding if the total has run away."""
+        value = values.get(self.term)
+        if value is None:
+            return []
+        if -math.inf < value < math.inf:
+            self._broken = False
+            self._values.append(value)
+            return self._end_of_block(progress) if len(self._values) >= BLOCK_ITERS else []
+        tail = sorted(self._values[-TAIL:])
+        if self._broken or not tail or not self._is_risen(median_of_sorted(tail)):
+            return []
+        # Said once: from here on every value is NaN.
+        self._broken = True
+        return [self._ended_in_nan(tail[-1], value, progress)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the levels and the values of the block at hand, in plain types."""
+        return {'version': VERSION, 'values': list(self._values), 'first': self._first, 'best': self._best,
+                'best_iter': self._best_iter, 'risen': self._risen, 'broken': self._broken}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        check_version(state, type(self).__name__)
+        self._values, self._first, self._best = list(state['values']), state['first'], state['best']
+        self._best_iter, self._risen, self._broken = state['best_iter'], state['risen'], state['broken']
+
+    def _end_of_block(self, progress: Progress) -> list[Finding]:
+        level = median_of_sorted(sorted(self._values))
+        self._values.clear()
+        if self._first is None:
+            self._first = level
+        if level < self._best:
+            self._best, self._best_iter = level, progress.iter
+        self._risen = self._risen + 1 if self._is_risen(level) else 0
+        return [self._sustained(level, progress)] if self._risen >= self.blocks else []
+
+    def _is_risen(self, level: float) -> bool:
+        if self._first is None:
+            return False
+        rise = level - self._best
+        return rise > (self.factor - 1) * abs(self._best) and rise > GIVEN_BACK * (self._first - self._best)
+
+    def _ended_in_nan(self, peak: float, value: float, progress: Progress) -> Finding:
+        ratio = _ratio(peak, self._best)
+        return Finding(
+            'divergence', 'error', self.term,
+            f'Divergence at iter {progress.iter}: {self.term} rose to {peak:.6f}, {ratio:.1f} times its best '
+            f'level {self._best:.6f} (iter {self._best_iter}), and is {value} now.',
+            progress, ratio, {'peak': peak, 'best': self._best, 'ratio': ratio})
+
+    def _sustained(self, level: float, progress: Progress) -> Finding:
+        ratio = _ratio(level, self._best)
+        worse = self._first is not None and level > self._first
+        start = ', above where the training began' if worse else ''
+        return Finding(
+            'divergence', 'error' if worse else 'warning', self.term,
+            f'Divergence at iter {progress.iter}: {self.term} has risen for {self._risen * BLOCK_ITERS} iterations '
+            f'and is {level:.6f}, {ratio:.1f} times its best level {self._best:.6f} (iter {self._best_iter}){start}.',
+            progress, ratio, {'level': level, 'best': self._best, 'ratio': ratio,
+                              'iterations': float(self._risen * BLOCK_ITERS)})
+
+
+def _ratio(level: float, best: float) -> float:
+    return 1 + (level - best) / abs(best) if best else math.inf
