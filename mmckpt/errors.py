@@ -42,6 +42,26 @@ class MetricNotFoundError(MMCkptError, KeyError):
         return str(self.args[0]) if self.args else ''
 
 
+class StoppedByMonitor(SystemExit):
+    """The monitor has ended the training, as its config asks for; the exit status is 76.
+
+    Args:
+        reason (str): What happened, for a person.
+
+    Example:
+        >>> stop = StoppedByMonitor('the loss is nan')
+        >>> stop.code, str(stop)
+        (76, 'the loss is nan')
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(76)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 def near_matches(name: str, known: Iterable[str]) -> str:
     """Return a phrase that lists the names closest to ``name``, then all known ones.
 

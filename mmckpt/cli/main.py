@@ -30,6 +30,7 @@ EXIT_STATUS = """exit status:
   1    failed with a traceback (quick-check, verify: a problem was found; prune: a file is left)
   2    the arguments, the config or a checkpoint cannot be used; the message says why
   75   stopped in good order by PreemptionHook: run again with --resume
+  76   stopped by TrainingMonitorHook, as on_nan, on_spike or on_divergence ask for; the log says why
   130  stopped by Ctrl-C
   143  stopped by SIGTERM"""
 

@@ -118,6 +118,8 @@ class CheckpointHook(_CheckpointHook):
         self._asked_out_dir = self.out_dir
         self._is_training = False
         self._loaded: LoadedCheckpoint | None = None
+        # Of the rollback that the next attempt begins with.
+        self._event: dict | None = None
         self._metrics: dict[str, float] = {}
         self._best = BestMetrics(self)
         # While a training runs and its files lie on the local disk.
@@ -224,6 +226,23 @@ class CheckpointHook(_CheckpointHook):
             self._writer.write(f'interrupted_iter_{progress.iter}.pth', progress, roles=('interrupted',),
                                val_pending=validation_due(runner, progress, by_epoch=False))
 
+    def close_for_rollback(self, name: str, event: dict) -> None:
+        """Make a file the newest one and end this attempt; the next ``before_train`` begins another one.
+
+        Args:
+            name (str): The file that training goes back to.
+            event (dict): What the history of attempts keeps of it.
+        """
+        self._writer, self._rejected, self._event = None, [], dict(event)
+        if self.store is not None:
+            store, self.store = self.store, None
+            store.rewind(name)
+            store.close('rollback')
+
+    def prepare_load(self, runner: Any) -> None:
+        """Let the Runner read its resume file through our loader."""
+        self._mapped.prepare(runner)
+
     # Writing -----------------------------------------------------------------
 
     def _save_checkpoint(self, runner: Any) -> None:
@@ -313,7 +332,7 @@ class CheckpointHook(_CheckpointHook):
         self.store = CheckpointStore(
             self.out_dir, retention=self._retention(), pointer=osp.join(runner.work_dir, 'last_checkpoint'),
             logger=runner.logger, **self.store_cfg)
-        self.store.open(resumed_from=None if loaded is None else loaded.path)
+        self.store.open(resumed_from=None if loaded is None else loaded.path, event=self._event)
         if self.keep_corrupt:
             for record in self._rejected:
                 self.store.set_aside(record)

@@ -6,6 +6,7 @@ from typing import Any
 
 from mmengine.optim import AmpOptimWrapper
 
+from mmckpt.errors import StoppedByMonitor
 from mmckpt.monitor import TrainingContext
 
 
@@ -28,6 +29,8 @@ def describe_end(runner: Any, reason: str, error: BaseException | None) -> str:
         return f'ended by an exception: {type(error).__name__}: {error}'
     if isinstance(error, KeyboardInterrupt):
         return 'ended by Ctrl-C (SIGINT)'
+    if isinstance(error, StoppedByMonitor):
+        return f'stopped by the monitor: {error}'
     if isinstance(error, SystemExit):
         return 'ended by SIGTERM' if error.code == 143 else f'ended by SystemExit with status {error.code}'
     early = getattr(runner.train_loop, 'stop_training', False)

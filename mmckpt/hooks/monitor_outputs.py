@@ -68,6 +68,8 @@ class MonitorOutputs:
         if progress.iter <= self._last_iter and self._journal is not None:
             self._note('rollback', iter=self._last_iter, to_iter=progress.iter - 1,
                        text=f'went back from iteration {self._last_iter} to {progress.iter - 1}')
+            # The checkpoint hook has opened another one, for another attempt.
+            self._store = None
         self._last_iter = progress.iter
         if self._store is None:
             self._store = next((hook.store for hook in runner.hooks

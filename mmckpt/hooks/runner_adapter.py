@@ -14,6 +14,7 @@ from mmengine.dist import all_gather_object, broadcast_object_list, get_world_si
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
 
+from mmckpt.errors import StoppedByMonitor
 from mmckpt.progress import Progress
 
 ExitCallback = Callable[[str, Optional[BaseException]], None]
@@ -58,6 +59,15 @@ def broadcast_object(value: Any) -> Any:
     return box[0]
 
 
+def mean_over_ranks(value: torch.Tensor) -> torch.Tensor:
+    """Return the mean of a tensor over the ranks, not finite if it is so on any rank; call it on all ranks."""
+    if get_world_size() == 1:
+        return value
+    total = value.clone()
+    dist.all_reduce(total)
+    return total / get_world_size()
+
+
 def host_scalars(outputs: Mapping[str, Any] | None) -> dict[str, float]:
     """Keep the scalar entries of a train step's outputs as floats.
 
@@ -85,7 +95,7 @@ def on_train_exit(runner: Any, callback: ExitCallback) -> None:
     Args:
         runner (Runner): The runner; its train loop must have been built.
         callback (callable): Takes ``reason`` (``'finished'``, ``'exception'``
-            or ``'signal'``) and the exception or None. Callbacks run in the
+            ``'signal'`` or ``'monitor'``) and the exception or None. Callbacks run in the
             order in which they were registered; one that raises does not keep
             the others from running.
     """
@@ -106,7 +116,8 @@ def _wrap_run(loop: Any, callbacks: list[ExitCallback]) -> None:
         try:
             return run()
         except BaseException as caught:
-            reason = 'signal' if isinstance(caught, (KeyboardInterrupt, SystemExit)) else 'exception'
+            reason = ('monitor' if isinstance(caught, StoppedByMonitor) else
+                      'signal' if isinstance(caught, (KeyboardInterrupt, SystemExit)) else 'exception')
             error = caught
             raise
         finally:

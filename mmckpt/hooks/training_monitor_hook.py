@@ -18,6 +18,7 @@ from mmckpt.hooks.monitor_context import describe_end, training_context
 from mmckpt.hooks.monitor_metrics import WatchedMetrics
 from mmckpt.hooks.monitor_outputs import MonitorOutputs
 from mmckpt.hooks.monitor_switches import ITER_DETECTORS, Switch, arguments_of_switch, build_detectors
+from mmckpt.hooks.reaction_hook import Action, build_reactions
 from mmckpt.hooks.runner_adapter import (
     host_scalars,
     is_training,
@@ -56,9 +57,9 @@ class TrainingMonitorHook(Hook):
     It writes ``training_stats.txt`` and ``training_stats.json`` into the work
     directory at every validation, every ``interval`` iterations and when
     training ends, be it by an exception, SIGTERM or Ctrl-C. Each event is said
-    once, with its numbers and what to look at; repeats are summed up. It never
-    stops the training. With ``mmckpt.CheckpointHook`` its state survives a
-    resume.
+    once, with its numbers and what to look at; repeats are summed up. It acts
+    only where ``on_nan``, ``on_spike`` or ``on_divergence`` say so. With
+    ``mmckpt.CheckpointHook`` its state survives a resume.
 
     Args:
         spike (bool or dict): Whether to look for loss spikes; a dict holds
@@ -72,6 +73,19 @@ class TrainingMonitorHook(Hook):
             hook's ``save_best`` of which more is better. Defaults to True.
         interval (int): Completed iterations between two writings of the
             files besides the validations, at least 1. Defaults to 500.
+        on_nan (str or dict): What a loss or gradient that is not finite leads
+            to. ``'warn'``; ``'skip'``: its update is not applied, and BN
+            statistics go back (``dict(type='skip', max_skips=10)``);
+            ``'stop'``: the state without it is saved, and the process leaves
+            with exit status 76; ``'rollback'``: back to the newest checkpoint
+            before it (``dict(type='rollback', skip_iters=1, lr_factor=1.0,
+            max_rollbacks=3)``), which needs a train loop of ours. All but
+            'warn' make the host wait for the device once an iteration.
+            Defaults to 'warn'.
+        on_spike (str or dict): The same for a spike of the total loss, judged
+            before its update is applied, over all ranks. Defaults to 'warn'.
+        on_divergence (str or dict): The same for a divergence, without
+            'skip'. Defaults to 'warn'.
         report (bool): Whether ``report.html`` is made in the work directory
             when training ends, whatever the end. Defaults to True.
         notify (list[dict]): Who is told besides the log, such as
@@ -91,7 +105,9 @@ class TrainingMonitorHook(Hook):
     priority = 'LOW'
 
     def __init__(self, spike: Switch = True, nan: bool = True, performance_drop: Switch = True,
-                 interval: int = 500, report: bool = True, notify: Sequence[Mapping[str, Any]] = ()) -> None:
+                 interval: int = 500, on_nan: Action = 'warn', on_spike: Action = 'warn',
+                 on_divergence: Action = 'warn', report: bool = True,
+                 notify: Sequence[Mapping[str, Any]] = ()) -> None:
         if interval < 1:
             raise ValueError(f'interval must be at least 1 iteration, but got {interval}.')
         self.interval = interval
@@ -99,6 +115,7 @@ class TrainingMonitorHook(Hook):
         self._switches = {'spike': spike, 'nan': nan}
         self._drop = arguments_of_switch('performance_drop', performance_drop, ('metric', 'threshold', 'rule'))
         self._metrics = WatchedMetrics(self._drop)
+        self._reactions = build_reactions(on_nan, on_spike, on_divergence, self._switches)
         self._monitor = self._new_monitor()
         self._outputs = MonitorOutputs(report, notify)
 
@@ -110,6 +127,8 @@ class TrainingMonitorHook(Hook):
             return
         self._metrics.learn_rules(runner)
         on_train_exit(runner, functools.partial(self._on_exit, runner))
+        if self._reactions is not None and self._reactions not in runner.hooks:
+            runner.register_hook(self._reactions)
 
     @_never_raises
     def before_train(self, runner: Any) -> None:
@@ -123,6 +142,8 @@ class TrainingMonitorHook(Hook):
         """Look at the scalars of this iteration."""
         progress = progress_after_iter(runner)
         self._outputs.after_step(runner, progress)
+        if self._reactions is not None and self._reactions.leaves_out(progress.iter):
+            return
         context = functools.partial(training_context, runner)
         self._pass_on(runner, self._monitor.after_iter(host_scalars(outputs), progress, context), progress)
         if progress.iter % self.interval == 0:
@@ -180,6 +201,8 @@ class TrainingMonitorHook(Hook):
 
     def _pass_on(self, runner: Any, noticed: Noticed, progress: Progress) -> None:
         """All that the monitor notices comes through here, in every event: findings and what to say of them."""
+        if self._reactions is not None:
+            self._reactions.notice(noticed.findings)
         for announcement in noticed.announcements:
             _announce(runner, announcement)
         self._outputs.take(runner, noticed, progress)
@@ -187,10 +210,11 @@ class TrainingMonitorHook(Hook):
     def _write(self, runner: Any, status: str, reason: str = 'running', **done: int) -> Path | None:
         if not is_main_process():
             return None
+        reacted = {} if self._reactions is None else self._reactions.summary()
         report = {
             'version': 1, 'work_dir': str(runner.work_dir), 'status': status, 'reason': reason, **done,
             'written_at': time.strftime('%Y-%m-%d %H:%M:%S'), 'monitor_failures': self.failures,
-            **self._monitor.summary(),
+            **self._monitor.summary(), **reacted,
         }
         path = Path(runner.work_dir) / 'training_stats.txt'
         write_atomically(path, to_text(report))

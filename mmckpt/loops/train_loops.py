@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Callable
 
 from mmengine.dist import get_dist_info
 from mmengine.runner import BaseLoop
@@ -20,10 +20,34 @@ from mmckpt.registry import LOOPS
 
 
 class _KnowsItsPlace:
-    """The part of both loops that opens the data, and keeps and takes back the place in them."""
+    """The part of both loops that opens the data, keeps and takes back the place in them, and can go back."""
 
     _entry: DataEntry | SequentialEntry | None = None
     _place: dict[str, Any] | None = None
+    _restore: Callable[[], None] | None = None
+
+    def rewind(self, restore: Callable[[], None]) -> None:
+        """Go on from an earlier state as soon as the hooks of the present iteration have been called.
+
+        Args:
+            restore (callable): Puts the state back, counters included, and
+                calls ``before_train`` of all hooks, as a resume does.
+        """
+        self._restore = restore
+
+    def _goes_back(self) -> bool:
+        """Put an earlier state back, if a hook has asked for it; data workers start anew, as in a resume."""
+        if self._restore is None:
+            return False
+        restore, self._restore = self._restore, None
+        self.dataloader_iterator = self._place = None
+        if getattr(self.dataloader, '_iterator', None) is not None:
+            self.dataloader._iterator = None
+        if isinstance(self._entry, SequentialEntry):
+            self._entry = None
+        self.stop_training = False
+        restore()
+        return True
 
     def data_state(self) -> dict[str, Any] | None:
         """Return this rank's place in data that have no index, or None: an index needs none."""
@@ -88,7 +112,18 @@ class EpochBasedTrainLoop(_KnowsItsPlace, _EpochBasedTrainLoop):
     def run(self) -> Any:
         """Launch training."""
         self._is_first_epoch = True
-        return super().run()
+        self.runner.call_hook('before_train')
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            if self._goes_back():
+                self._is_first_epoch = True
+                continue
+            self._decide_current_val_interval()
+            if (self.runner.val_loop is not None and self._epoch >= self.val_begin
+                    and (self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs)):
+                self.runner.val_loop.run()
+        self.runner.call_hook('after_train')
+        return self.runner.model
 
     def run_epoch(self) -> None:
         """Run one epoch, or what is left of it."""
@@ -98,6 +133,8 @@ class EpochBasedTrainLoop(_KnowsItsPlace, _EpochBasedTrainLoop):
         self._is_first_epoch = False
         for idx, data_batch in enumerate(self._open(self._epoch, start, endless=False), start):
             self.run_iter(idx, data_batch)
+            if self._restore is not None:
+                return
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 
@@ -156,11 +193,13 @@ class IterBasedTrainLoop(_KnowsItsPlace, _IterBasedTrainLoop):
     def run(self) -> Any:
         """Launch training."""
         self.runner.call_hook('before_train')
-        self.runner.call_hook('before_train_epoch')
-        self.dataloader_iterator: Iterator[Any] = self._open(0, self._iter, endless=True)
+        self._enter()
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             self.run_iter(next(self.dataloader_iterator))
+            if self._goes_back():
+                self._enter()
+                continue
             self._decide_current_val_interval()
             if (self.runner.val_loop is not None and self._iter >= self.val_begin
                     and (self._iter % self.val_interval == 0 or self._iter == self._max_iters)):
@@ -169,3 +208,6 @@ class IterBasedTrainLoop(_KnowsItsPlace, _IterBasedTrainLoop):
         self.runner.call_hook('after_train')
         return self.runner.model
 
+    def _enter(self) -> None:
+        self.runner.call_hook('before_train_epoch')
+        self.dataloader_iterator: Any = self._open(0, self._iter, endless=True)

@@ -36,12 +36,14 @@ def to_text(report: Mapping[str, Any]) -> str:
     Args:
         report (dict): What :meth:`TrainingMonitor.summary` returned, with
             ``work_dir``, ``status``, ``epoch``, ``iter``, ``written_at`` and
-            ``monitor_failures``.
+            ``monitor_failures``; and ``skipped_by_cause`` and ``rollbacks``,
+            where the monitor acts.
 
     Returns:
         str: Lines of text, the last one ended.
     """
-    sections = [_head(report), _terms(report['terms']), _metrics(report['metrics']), *_events(report)]
+    sections = [_head(report), _terms(report['terms']), _metrics(report['metrics']), *_events(report),
+                *_actions(report)]
     return '\n\n'.join('\n'.join(lines) for lines in sections) + '\n'
 
 
@@ -115,6 +117,14 @@ def _event(event: Mapping[str, Any]) -> list[str]:
     if event['worst'] != event['message']:
         lines.append(f"  worst: {event['worst']}")
     return lines
+
+
+def _actions(report: Mapping[str, Any]) -> list[list[str]]:
+    skipped, rollbacks = report.get('skipped_by_cause') or {}, report.get('rollbacks') or []
+    lines = [f'- {n} updates were not applied: {cause}' for cause, n in skipped.items()]
+    lines += [f"- back from iter {r['from_iter']} to {r['to_iter']} ({r['checkpoint']}): {r['cause']}, {r['text']}"
+              for r in rollbacks]
+    return [_title('What the monitor did', lines)] if lines else []
 
 
 def _title(title: str, lines: Sequence[str]) -> list[str]:

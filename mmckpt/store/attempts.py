@@ -12,7 +12,8 @@ from typing import Any
 from mmckpt.store.index import Attempt, Index
 
 
-def begin_attempt(index: Index, directory: Path, resumed_from: Any, shared: bool) -> tuple[Index, Attempt]:
+def begin_attempt(index: Index, directory: Path, resumed_from: Any, shared: bool,
+                  event: dict[str, Any] | None = None) -> tuple[Index, Attempt]:
     """Add this process to the history.
 
     Args:
@@ -21,6 +22,7 @@ def begin_attempt(index: Index, directory: Path, resumed_from: Any, shared: bool
         resumed_from (str or Path, optional): The file that training resumes from.
         shared (bool): Whether another store of this process is still open here;
             if not, attempts without an end were killed.
+        event (dict, optional): The rollback that it begins with. Defaults to None.
 
     Returns:
         tuple: The new index and the attempt.
@@ -29,7 +31,7 @@ def begin_attempt(index: Index, directory: Path, resumed_from: Any, shared: bool
         replace(attempt, why='killed') if attempt.why is None else attempt for attempt in index.attempts)
     numbers = [0, *(a.attempt for a in before), *(r.attempt for r in index.records.values())]
     run = _run_of(index, directory, resumed_from)
-    attempt = Attempt(max(numbers) + 1, run, socket.gethostname(), os.getpid(), start=time.time())
+    attempt = Attempt(max(numbers) + 1, run, socket.gethostname(), os.getpid(), start=time.time(), event=event)
     return replace(index, attempts=(*before, attempt)), attempt
 
 

@@ -105,6 +105,15 @@ class Committer:
                 'What the validation changed could not be written to the index: %s. A resume from %s runs '
                 'that validation again.', error, ', '.join(names))
 
+    def rewind(self, name: str) -> None:
+        """Make a file the newest again; what was saved after its step goes, unless it is a best."""
+        index = self.catalog.index
+        record = replace(index.records[name], seq=index.last_seq + 1)
+        self.catalog.commit(index.with_records([record]))
+        self._drop([r for r in self.catalog.index.of_run(self.run)
+                    if r.iter > record.iter and not any(role.startswith('best:') for role in r.roles)])
+        self._finish(record, point_last=True)
+
     def prune(self) -> list[Record]:
         """Drop what the policy does not keep of this run; return the records."""
         records = to_drop(self.catalog.index.of_run(self.run), self.retention, self._protected())

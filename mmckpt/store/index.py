@@ -32,7 +32,10 @@ class Attempt:
         pid (int): Its process id.
         start (float): Wall clock, seconds since 1970.
         stop (float, optional): Wall clock, or None while it lives or if it was killed.
-        why (str, optional): ``'finished'``, ``'exception'``, ``'signal'``, ``'killed'``; None while it lives.
+        why (str, optional): ``'finished'``, ``'exception'``, ``'signal'``, ``'killed'``, ``'rollback'`` if the
+            process went back to a checkpoint and began the next attempt, ``'monitor'`` if the monitor stopped it;
+            None while it lives.
+        event (dict, optional): Where and why the process went back, if it began with a rollback.
     """
 
     attempt: int
@@ -42,6 +45,11 @@ class Attempt:
     start: float
     stop: float | None = None
     why: str | None = None
+    event: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields by name, without an event that there is not: older versions know none."""
+        return {key: value for key, value in asdict(self).items() if key != 'event' or value is not None}
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,7 @@ def dump_index(index: Index) -> str:
         'last_seq': index.last_seq,
         'records': [record.to_json() for record in sorted(index.records.values(), key=lambda r: r.seq)],
         'leftovers': [asdict(item) for item in index.leftovers],
-        'attempts': [asdict(attempt) for attempt in index.attempts],
+        'attempts': [attempt.to_json() for attempt in index.attempts],
     }
     entries = [f'"{key}": {_lines(value)}' for key, value in content.items()]
     return '{' + ',\n'.join([*entries, f'"digest": "{_digest(content)}"']) + '}\n'

@@ -118,13 +118,15 @@ class CheckpointStore(StoreView):
 
     # Begin and end -----------------------------------------------------------
 
-    def open(self, *, resumed_from: PathLike | None = None) -> None:
+    def open(self, *, resumed_from: PathLike | None = None, event: dict[str, Any] | None = None) -> None:
         """Take the directory for this process, repair what a crash left, and begin an attempt.
 
         Args:
             resumed_from (str or Path, optional): The file that training
                 resumes from. A file of this directory goes on with its run,
                 any other begins a new one, as None does. Defaults to None.
+            event (dict, optional): The rollback that the attempt begins with, in
+                plain JSON types. Defaults to None.
 
         Raises:
             LockedError: If another process trains into the directory.
@@ -134,7 +136,7 @@ class CheckpointStore(StoreView):
             self.directory.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
             self._committer.catalog.load()
-            self._begin(resumed_from)
+            self._begin(resumed_from, event)
         except BaseException as error:
             self._lock.release()
             if not isinstance(error, OSError):
@@ -147,7 +149,7 @@ class CheckpointStore(StoreView):
         """Finish what is queued, note how the attempt ended, and give the directory back.
 
         Args:
-            reason (str): ``'finished'``, ``'exception'`` or ``'signal'``.
+            reason (str): As in :class:`mmckpt.store.index.Attempt`.
             error (BaseException, optional): What ended the training; an error of
                 the writer is then logged instead of raised. Defaults to None.
         """
@@ -243,6 +245,20 @@ class CheckpointStore(StoreView):
         self.wait()
         return dropped
 
+    def rewind(self, name: str) -> None:
+        """Make a file of this run the one to resume from, because training goes back to it.
+
+        What was saved after its step is dropped, unless it is a best.
+
+        Args:
+            name (str): The file.
+
+        Raises:
+            OSError: If the index cannot be written.
+        """
+        self._submit(lambda: self._committer.rewind(name))
+        self.wait()
+
     def set_aside(self, record: Record) -> None:
         """Rename a file that did not verify to ``<name>.corrupt`` and forget its record."""
         self._submit(lambda: self._committer.catalog.set_aside(record))
@@ -320,8 +336,8 @@ class CheckpointStore(StoreView):
         if self._queue is not None:
             self._queue.raise_error()
 
-    def _begin(self, resumed_from: PathLike | None) -> None:
-        index, attempt = begin_attempt(self.index, self.directory, resumed_from, self._lock.shared)
+    def _begin(self, resumed_from: PathLike | None, event: dict[str, Any] | None) -> None:
+        index, attempt = begin_attempt(self.index, self.directory, resumed_from, self._lock.shared, event)
         self._committer.catalog.commit(index)
         self._committer.run = attempt.run
         self._attempt = attempt

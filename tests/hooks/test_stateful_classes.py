@@ -18,9 +18,13 @@ from toy_runner import make_runner
 import mmckpt
 from mmckpt.hooks import EarlyStoppingHook, TrainingMonitorHook
 from mmckpt.hooks.capture import hook_states
+from mmckpt.hooks.reaction_hook import ReactionHook
+from mmckpt.hooks.rollback import RollbackLog
+from mmckpt.hooks.step_guard import Window
 from mmckpt.monitor import NonFiniteDetector, PerformanceDropDetector, SpikeDetector, TrainingMonitor
 from mmckpt.monitor.events import EventLog
 from mmckpt.monitor.statistics import MetricStatistics, RunningStatistics
+from mmckpt.policy.reaction import SkipCount
 from mmckpt.progress import Progress
 
 
@@ -53,6 +57,25 @@ def watch(monitor, steps, _):
     monitor.watch('AP', 'greater')
     said = [monitor.after_iter({'loss': value}, at) + monitor.after_val({'AP': value}, at) for value, at in steps]
     return said, monitor.summary()
+
+
+def skip(count, steps, _):
+    for value, _ in steps:
+        count.dropped('nan') if value != value or value > 1 else count.applied()
+    return count.total, count.in_a_row, count.by_cause
+
+
+def roll_back(log, steps, _):
+    for _, at in steps:
+        log.add(dict(from_iter=at.iter, skip_iters=2, lr_factor=.5))
+    return log.count, log.leaves_out(3, 4), log.events
+
+
+def react(hook, steps, _):
+    answers = []
+    for value, hook._done in steps:
+        answers.append(hook._judge(Window(hook._done.iter - 1, value, 1., scaled=False)))
+    return answers, hook.summary()
 
 
 class Losses(Hook):
@@ -97,6 +120,10 @@ STATEFUL = {
     EventLog: (lambda: EventLog(quiet=5), announce),
     TrainingMonitor: (lambda: TrainingMonitor({'spike': SpikeDetector(factor=2.), 'nan': NonFiniteDetector()},
                                               rule_of=lambda name: 'greater'), watch),
+    SkipCount: (SkipCount, skip),
+    RollbackLog: (RollbackLog, roll_back),
+    ReactionHook: (lambda: TrainingMonitorHook(spike=dict(factor=2.), on_nan='skip', on_spike='skip')._reactions,
+                   react),
     EarlyStoppingHook: (lambda: EarlyStoppingHook('AP', min_delta=.01, patience=6), train),
     TrainingMonitorHook: (lambda: TrainingMonitorHook(spike=dict(factor=2.), performance_drop=dict(metric='AP')),
                           train),

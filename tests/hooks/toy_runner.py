@@ -101,7 +101,7 @@ def make_runner(work_dir, values, hooks=(), epochs=3, checkpoint=None, model=Non
         train_dataloader=train or loader(12, shuffle=True), val_dataloader=val or loader(10),
         train_cfg=kwargs.pop('train_cfg', dict(by_epoch=True, max_epochs=epochs)), val_cfg=dict(),
         val_evaluator=[Scripted(values)],
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9)),
+        optim_wrapper=kwargs.pop('optim_wrapper', dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9))),
         default_hooks=dict(checkpoint=checkpoint or never),
         custom_hooks=list(hooks), randomness=dict(seed=7), experiment_name=f'toy{next(_names)}', **kwargs)
 

@@ -32,7 +32,7 @@ PROJECT = Path(__file__).parent / 'project'
 mmengine.runner.runner.collect_env = functools.lru_cache(mmengine.runner.runner.collect_env)
 
 
-def train_forked(config, work_dir, *, resume=False, kill=None, load_from=None, **overrides):
+def train_forked(config, work_dir, *, resume=False, kill=None, load_from=None, hooks=(), **overrides):
     """Train in a process of its own.
 
     Args:
@@ -42,6 +42,7 @@ def train_forked(config, work_dir, *, resume=False, kill=None, load_from=None, *
         kill (tuple, optional): Event and count at which the process ends by SIGKILL, or a third
             entry that says how.
         load_from (Path, optional): As the Runner's.
+        hooks (Sequence[dict]): Further custom hooks.
         **overrides: Config entries; dots become nested keys, given with ``__``. With
             ``launcher='pytorch'`` the process joins a group, as the environment tells it.
 
@@ -52,7 +53,7 @@ def train_forked(config, work_dir, *, resume=False, kill=None, load_from=None, *
     # What the parent has imported is nothing for the child's garbage collector to walk, and copy, again.
     gc.freeze()
     process = multiprocessing.get_context('fork').Process(
-        target=_train, args=(config, work_dir, resume, kill, load_from, overrides))
+        target=_train, args=(config, work_dir, resume, kill, load_from, hooks, overrides))
     process.start()
     process.join(200)
     assert process.exitcode is not None, 'the training hangs'
@@ -64,7 +65,7 @@ def log_of(work_dir):
     return (work_dir.parent / f'{work_dir.name}.out').read_text()
 
 
-def _train(config, work_dir, resume, kill, load_from, overrides):
+def _train(config, work_dir, resume, kill, load_from, hooks, overrides):
     out = os.open(work_dir.parent / f'{work_dir.name}.out', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1), os.dup2(out, 2)
     sys.stdout = sys.stderr = os.fdopen(1, 'w', buffering=1)
@@ -78,6 +79,7 @@ def _train(config, work_dir, resume, kill, load_from, overrides):
     cfg = Config.fromfile(PROJECT / config)
     cfg.work_dir, cfg.resume, cfg.load_from = str(work_dir), resume, load_from and str(load_from)
     cfg.merge_from_dict({key.replace('__', '.'): value for key, value in overrides.items()})
+    cfg.custom_hooks = [*cfg.get('custom_hooks', []), *hooks]
     if kill is not None:
         # KillHook lives there; configs of the test project have imported it already.
         importlib.import_module('tiny_project')

@@ -123,6 +123,26 @@ class KillRank(KillHook):
 
 
 @HOOKS.register_module()
+class PlantNaN(Hook):
+    """Puts a NaN pixel into the batch of some iterations (completed counts), the first time that they come.
+
+    Args:
+        at (Sequence[int]): The iterations.
+        rank (int): The rank whose batch it is. Defaults to 0.
+        again (bool): Whether it is there each time. Defaults to False.
+    """
+
+    def __init__(self, at, rank=0, again=False):
+        self.left, self.rank, self.again = set(at), rank, again
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 in self.left and runner.rank == self.rank:
+            data_batch['inputs'][3] = torch.full_like(data_batch['inputs'][3], float('nan'))
+            if not self.again:
+                self.left.remove(runner.iter + 1)
+
+
+@HOOKS.register_module()
 class WriteSamples(Hook):
     """Writes what identifies the samples of each batch, by rank."""
 

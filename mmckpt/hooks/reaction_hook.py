@@ -1,0 +1,292 @@
+"""Acts on what the monitor finds: leaves updates out, stops, or goes back to a checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Union
+
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+
+from mmckpt.errors import StoppedByMonitor
+from mmckpt.hooks.rollback import RollbackLog, check_rollback, find_target, roll_back
+from mmckpt.hooks.runner_adapter import (
+    SharedFlag,
+    gather_objects,
+    on_train_exit,
+    progress_after_iter,
+    unwrapped_model,
+)
+from mmckpt.hooks.step_guard import StepGuard, Window
+from mmckpt.monitor import SpikeDetector
+from mmckpt.monitor.finding import Finding
+from mmckpt.policy.reaction import Reaction, SkipCount, read_reaction
+from mmckpt.progress import Progress
+
+Action = Union[str, Mapping[str, Any]]
+# So many dropped updates are named one by one; after that each power of ten is.
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class _Due:
+    """What is to be done once the hooks of this iteration have been called."""
+
+    cause: str
+    reaction: Reaction
+    before: int  # Completed iterations up to which the state is sound.
+    text: str
+
+
+def build_reactions(on_nan: Action, on_spike: Action, on_divergence: Action, switches: Mapping[str, Any],
+                    locate_nan: bool | Mapping[str, Any] = False) -> ReactionHook | None:
+    """Read the arguments of ``TrainingMonitorHook``; return the hook that acts on them, or None for warnings only.
+
+    Args:
+        on_nan (str or dict): See :func:`mmckpt.policy.reaction.read_reaction`.
+        on_spike (str or dict): The same.
+        on_divergence (str or dict): The same; it is no matter of one update, so nothing can be skipped.
+        switches (dict): What is looked for, by ``'nan'``, ``'spike'`` and ``'divergence'``; what is missing is.
+        locate_nan (bool or dict): Whether the cause of a NaN is looked for, see :class:`NanCases`.
+
+    Raises:
+        ValueError: If an argument is wrong, or reacts to what is not looked for.
+    """
+    reactions = {'nan': read_reaction('on_nan', on_nan), 'spike': read_reaction('on_spike', on_spike),
+                 'divergence': read_reaction('on_divergence', on_divergence, ('warn', 'stop', 'rollback'))}
+    for cause, reaction in reactions.items():
+        if reaction.type != 'warn' and switches.get(cause) is False:
+            raise ValueError(f'on_{cause}={reaction.type!r} needs {cause}=True: nothing is done about what is not '
+                             'looked for.')
+    if all(reaction.type == 'warn' for reaction in reactions.values()) and not locate_nan:
+        return None
+    spike = switches.get('spike')
+    detector = SpikeDetector(**(spike if isinstance(spike, Mapping) else {}))
+    return ReactionHook(reactions, detector if reactions['spike'].type != 'warn' else None)
+
+
+class ReactionHook(Hook):
+    """Carries out ``on_nan``, ``on_spike`` and ``on_divergence`` of ``TrainingMonitorHook``, which registers it.
+
+    A skipped update leaves weights, optimizer and BN statistics as they were.
+    All else goes on as if it had been applied: iterations are counted,
+    iteration-based schedulers step, so that the schedule stays a function of
+    the iteration, and an EMA averages the unchanged weights once more.
+
+    Args:
+        reactions (dict[str, Reaction]): For ``'nan'``, ``'spike'`` and ``'divergence'``.
+        spike (SpikeDetector, optional): Judges the mean total loss of a
+            window, if ``'spike'`` leads to more than a warning. Defaults to None.
+        locator (NanCases, optional): Looks for the cause of a loss or gradient
+            that is not finite. Defaults to None.
+    """
+
+    # After all other hooks of the iteration: a checkpoint made here holds their state.
+    priority = 'LOWEST'
+
+    def __init__(self, reactions: Mapping[str, Reaction], spike: SpikeDetector | None = None,
+                 locator: Any | None = None) -> None:
+        self.reactions = dict(reactions)
+        self.spike = spike
+        self.locator = locator
+        self.skips = SkipCount()
+        self.rollbacks = RollbackLog()
+        self._guard: StepGuard | None = None
+        self._flag: SharedFlag | None = None
+        self._due: _Due | None = None
+        self._diverged: tuple[int, str] | None = None
+        self._loss_of_window = 0.0
+        self._going_back = False
+        self._done = Progress(0, 0)
+
+    # Events ------------------------------------------------------------------
+
+    def before_train(self, runner: Any) -> None:
+        """Put the guard before the step; check what a rollback needs."""
+        for cause, reaction in self.reactions.items():
+            if reaction.type == 'rollback':
+                check_rollback(runner, f'on_{cause}')
+        if self._guard is None:
+            self._install(runner)
+        self._guard.loss, self._loss_of_window = self._loss_of_window, 0.0
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Note the state before the batch."""
+        self._done = progress_after_iter(runner)
+        self._guard.before_iter(runner.iter)
+        if self.locator is not None:
+            self.locator.before_iter(data_batch)
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Do what is due."""
+        self._agree_on_divergence()
+        due, self._due = self._due, None
+        if due is None:
+            return
+        if due.reaction.type == 'skip':
+            self._say_skip(runner, due)
+        elif due.reaction.type == 'stop':
+            self._stop(runner, due, due.text)
+        else:
+            self._go_back(runner, due)
+
+    def notice(self, findings: Iterable[Finding]) -> None:
+        """Take what the detectors have found at this iteration on this rank."""
+        for finding in findings:
+            if finding.kind == 'divergence' and self._diverged is None:
+                start = int(finding.numbers.get('start', finding.progress.iter))
+                self._diverged = max(0, start - 1), finding.message
+
+    def leaves_out(self, iteration: int) -> bool:
+        """Whether a rollback has planned to leave the update of an iteration (completed, it included) out."""
+        return self.rollbacks.leaves_out(iteration - 1, iteration)
+
+    # State -------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return counters, rollbacks and the window at hand in plain types."""
+        return {'version': 1, 'skips': self.skips.state_dict(), 'rollbacks': self.rollbacks.state_dict(),
+                'spike': None if self.spike is None else self.spike.state_dict(),
+                'loss_of_window': self._guard.loss if self._guard is not None else 0.0}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state; a rollback keeps what was counted since."""
+        if self.spike is not None and state['spike'] is not None:
+            self.spike.load_state_dict(state['spike'])
+        self._loss_of_window = state['loss_of_window']
+        self.rollbacks.load_state_dict(state['rollbacks'], going_back=self._going_back)
+        if not self._going_back:
+            self.skips.load_state_dict(state['skips'])
+
+    def summary(self) -> dict[str, Any]:
+        """Return skipped updates and rollbacks for the report."""
+        return {'skipped_updates': self.skips.total, 'skipped_by_cause': dict(self.skips.by_cause),
+                'rollbacks': list(self.rollbacks.events)}
+
+    # Parts -------------------------------------------------------------------
+
+    def _install(self, runner: Any) -> None:
+        try:
+            self._guard = StepGuard(unwrapped_model(runner), runner.optim_wrapper, self._judge, self._on_bad_loss)
+        except TypeError as error:
+            asked = [f'on_{cause}={r.type!r}' for cause, r in self.reactions.items() if r.type != 'warn']
+            raise ValueError(f'TrainingMonitorHook({", ".join(asked) or "locate_nan=True"}): {error}. Use an '
+                             "OptimWrapper, or 'warn' and locate_nan=False.") from None
+        on_train_exit(runner, lambda reason, error: self._remove())
+        if self.reactions['divergence'].type != 'warn':
+            self._flag = SharedFlag()
+        if self.locator is not None:
+            self.locator.prepare(runner, self._guard)
+
+    def _remove(self) -> None:
+        if self._guard is not None:
+            self._guard.remove()
+            self._guard = None
+
+    def _on_bad_loss(self) -> None:
+        if self.locator is not None:
+            self.locator.suspect()
+        if self.reactions['nan'].type != 'warn':
+            # At once, not only with the update: an EMA would average them in after this iteration.
+            self._guard.buffers.put_back()
+
+    def _judge(self, window: Window) -> bool:
+        """Return whether the update of a window is dropped, and note what else is to be done."""
+        if self.rollbacks.leaves_out(window.start, self._done.iter):
+            self.skips.left_out()
+            return True
+        cause = self._cause(window)
+        if cause == 'nan' and self.locator is not None:
+            self.locator.look(self._done)
+        reaction = self.reactions.get(cause or '', Reaction())
+        if reaction.type == 'warn':
+            self.skips.applied()
+            return False
+        self.skips.dropped(cause)
+        what = 'the loss jumped to' if cause == 'spike' else 'loss'
+        text = (f'{what} {window.loss:.6g}, largest gradient {window.gradient:.3g}' if cause == 'nan'
+                else f'{what} {window.loss:.6g}')
+        self._due = _Due(cause, reaction, window.start, text)
+        return True
+
+    def _cause(self, window: Window) -> str | None:
+        if window.non_finite:
+            return 'nan'
+        if self.spike is None or not math.isfinite(window.loss):
+            return None
+        found = self.spike.update({'loss': window.loss}, self._done)
+        return 'spike' if any(finding.kind == 'loss_spike' for finding in found) else None
+
+    def _agree_on_divergence(self) -> None:
+        if self._flag is None or not self._flag.update(self._diverged is not None):
+            return
+        # Seen by all ranks at the same iteration, so that they may talk to each other now.
+        found = sorted(filter(None, gather_objects(self._diverged)))
+        self._diverged = None
+        if found and self._due is None:
+            self._due = _Due('divergence', self.reactions['divergence'], *found[0])
+
+    def _say_skip(self, runner: Any, due: _Due) -> None:
+        total, most = self.skips.total, due.reaction.max_skips
+        if self.skips.in_a_row > most:
+            self._stop(runner, due, f'{due.text}; {self.skips.in_a_row} updates in a row were dropped, '
+                                    f'max_skips={most}')
+        if total <= NAMED or str(total).strip('0') == '1':
+            more = ' Further ones are named at each power of ten.' if total == NAMED else ''
+            runner.logger.warning(
+                f'The update of iteration {self._done.iter} was not applied ({due.text}): {total} in this run, '
+                f'{self.skips.in_a_row} in a row of at most {most}.{more}')
+
+    def _stop(self, runner: Any, due: _Due, text: str) -> None:
+        progress = progress_after_iter(runner)
+        advice = ('Its state is saved without the update.' if due.cause != 'divergence' else
+                  'To go on from before it, give --resume-from a checkpoint of '
+                  f'iteration {due.before} or earlier.')
+        stop = StoppedByMonitor(f'iteration {progress.iter}: {text}')
+        runner.logger.error(f'TrainingMonitorHook(on_{due.cause}={due.reaction.type!r}) ends the training with exit '
+                            f'status {stop.code}: {stop}. {advice}')
+        for hook in runner.hooks:
+            if hasattr(hook, 'save_interrupted'):
+                hook.save_interrupted(runner, progress)
+        raise stop
+
+    def _go_back(self, runner: Any, due: _Due) -> None:
+        done, most = self.rollbacks.count, due.reaction.max_rollbacks
+        if done >= most:
+            self._stop(runner, due, f'{due.text}; there were {done} rollbacks before, max_rollbacks={most}')
+        target = find_target(runner, due.before)
+        if target is None:
+            self._stop(runner, due, f'{due.text}; there is no valid checkpoint from before it to go back to')
+        event = dict(cause=due.cause, text=due.text, from_iter=self._done.iter, to_iter=target.iter,
+                     checkpoint=target.name, skip_iters=due.reaction.skip_iters, lr_factor=due.reaction.lr_factor)
+        runner.logger.warning(
+            f'Going back from iteration {self._done.iter} to {target.iter} ({target.name}): {due.text}. '
+            f'Rollback {done + 1} of at most {most}; {_consequences(due.reaction, self._done.iter)}.')
+        self.rollbacks.add(event)
+        runner.train_loop.rewind(partial(self._restore, runner, target.name, event))
+
+    def _restore(self, runner: Any, name: str, event: Mapping[str, Any]) -> None:
+        self._guard.forget_window()
+        self.rollbacks.begin_restore()
+        self._going_back = True
+        try:
+            roll_back(runner, name, event)
+        finally:
+            self._going_back = False
+        self.rollbacks.apply_lr(runner.optim_wrapper, runner.param_schedulers)
+        self.skips.in_a_row = 0
+        self._diverged = None
+        print_log(f'Training goes on from iteration {runner.iter}.', 'current')
+
+
+def _consequences(reaction: Reaction, iteration: int) -> str:
+    first = iteration - reaction.skip_iters + 1
+    parts = [f'the updates of iterations {first} to {iteration} will be left out' if reaction.skip_iters > 1 else
+             f'the update of iteration {iteration} will be left out' if reaction.skip_iters else
+             'all iterations are repeated']
+    if reaction.lr_factor != 1:
+        parts.append(f'the learning rate is multiplied by {reaction.lr_factor:g}')
+    return ', '.join(parts)

@@ -1,0 +1,185 @@
+"""Judges every update between the backward pass and the optimizer's step, and can keep it from being applied."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Callable
+
+import torch
+from mmengine.optim import OptimWrapper
+from torch.nn.utils import get_total_norm
+
+from mmckpt.hooks.runner_adapter import mean_over_ranks
+
+
+@dataclass(frozen=True)
+class Window:
+    """What one update was made of: a batch, or all batches of an accumulation window.
+
+    Args:
+        start (int): Completed iterations when its first batch came.
+        loss (float): Mean total loss of its batches and ranks.
+        gradient (float): Largest magnitude in its gradients, as they are (AMP: scaled).
+        scaled (bool): Whether a loss scaler answers non-finite gradients by lowering its scale, as it often does.
+    """
+
+    start: int
+    loss: float
+    gradient: float
+    scaled: bool
+
+    @property
+    def non_finite(self) -> bool:
+        """Whether loss or gradient is not finite, and it is not a loss scaler's ordinary search for its scale."""
+        return not math.isfinite(self.loss) or not (math.isfinite(self.gradient) or self.scaled)
+
+
+class StepGuard:
+    """Stands between the backward pass and the step of an ``OptimWrapper``.
+
+    MMEngine has no event there, so ``backward`` and ``step`` are wrapped on
+    the instance. All batches of an accumulation window are one unit. Where an
+    update is dropped, the model's buffers (BN statistics) are again what they
+    were before its first batch. With AMP the loss scaler is updated in any
+    case. All ranks decide alike, from the mean loss over the ranks.
+
+    Costs: the host waits for the device once an iteration, and the buffers are
+    copied once an update.
+
+    Args:
+        model (nn.Module): The model, unwrapped.
+        wrapper (OptimWrapper): Its optimizer wrapper.
+        judge (callable): Takes a :class:`Window`, returns whether its update is dropped.
+        on_bad_loss (callable): Called after the backward pass of a batch whose loss is not finite.
+
+    Raises:
+        TypeError: If ``wrapper`` is not an ``OptimWrapper``.
+    """
+
+    def __init__(self, model: Any, wrapper: Any, judge: Callable[[Window], bool],
+                 on_bad_loss: Callable[[], None]) -> None:
+        if not isinstance(wrapper, OptimWrapper):
+            raise TypeError(f'the updates of {type(wrapper).__name__} cannot be judged before they are applied')
+        self.wrapper = wrapper
+        self.judge = judge
+        self.on_bad_loss = on_bad_loss
+        self.loss = 0.0
+        self.buffers = BufferCopy(model)
+        self._start: int | None = None
+        self._pending: torch.Tensor | None = None
+        self._step, self._backward = wrapper.step, wrapper.backward
+        wrapper.step, wrapper.backward = self._guarded_step, self._guarded_backward
+
+    def remove(self) -> None:
+        """Give the wrapper its own methods back."""
+        del self.wrapper.step, self.wrapper.backward
+
+    def before_iter(self, done: int) -> None:
+        """Note the state before a batch; call it in ``before_train_iter``.
+
+        Args:
+            done (int): Completed iterations.
+        """
+        if self._start is None:
+            self._start = done
+            self.buffers.keep()
+
+    def forget_window(self) -> None:
+        """Begin a new window, because the state has been put back."""
+        self._start, self._pending, self.loss = None, None, 0.0
+
+    def _guarded_backward(self, loss: torch.Tensor, **kwargs: Any) -> None:
+        # Read before the backward pass is waited for: one wait serves loss and gradients.
+        value = mean_over_ranks(loss.detach().float())
+        self._pending = value if self._pending is None else self._pending + value
+        self._backward(loss, **kwargs)
+        if not self.wrapper.should_update():
+            self._settle(float(self._pending))
+
+    def _settle(self, loss: float) -> None:
+        self._pending = None
+        self.loss += loss
+        if not math.isfinite(loss):
+            self.on_bad_loss()
+
+    def _guarded_step(self, **kwargs: Any) -> None:
+        loss, gradient = self._read()
+        self._settle(loss)
+        scaler = getattr(self.wrapper, 'loss_scaler', None)
+        scaled = scaler is not None and scaler.is_enabled() and scaler.get_scale() > 1
+        start = 0 if self._start is None else self._start
+        drop = self.judge(Window(start, self.loss, gradient, scaled))
+        self.forget_window()
+        if not drop:
+            self._step(**kwargs)
+            return
+        self.buffers.put_back()
+        if scaler is not None:
+            with _without_update(self.wrapper.optimizer):
+                self._step(**kwargs)
+
+    def _read(self) -> tuple[float, float]:
+        gradients = [_values(p.grad) for group in self.wrapper.optimizer.param_groups
+                     for p in group['params'] if p.grad is not None]
+        # The largest magnitude, unlike the sum of squares, is finite if and only if every element is.
+        largest = get_total_norm(gradients, norm_type=math.inf).float() if gradients else torch.zeros(())
+        largest = mean_over_ranks(largest)
+        pending = torch.zeros_like(largest) if self._pending is None else self._pending.to(largest.device)
+        loss, gradient = torch.stack([pending.reshape(()), largest.reshape(())]).tolist()
+        return loss, gradient
+
+
+class BufferCopy:
+    """A copy of a model's buffers, made anew at little cost.
+
+    Args:
+        model (nn.Module): The model.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._groups: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = []
+        self._known: list[int] = []
+
+    def keep(self) -> None:
+        """Copy the buffers as they are."""
+        with torch.no_grad():
+            for own, kept in self._pairs():
+                torch._foreach_copy_(kept, own)
+
+    def put_back(self) -> None:
+        """Give the buffers the values of the copy."""
+        with torch.no_grad():
+            for own, kept in self._groups:
+                torch._foreach_copy_(own, kept)
+
+    def _pairs(self) -> list[tuple[list[torch.Tensor], list[torch.Tensor]]]:
+        buffers = [buffer for buffer in self._model.buffers() if buffer.numel()]
+        if [id(buffer) for buffer in buffers] != self._known:
+            by_kind: dict[Any, list[torch.Tensor]] = {}
+            for buffer in buffers:
+                by_kind.setdefault((buffer.device, buffer.dtype), []).append(buffer)
+            self._groups = [(own, [torch.empty_like(b) for b in own]) for own in by_kind.values()]
+            self._known = [id(buffer) for buffer in buffers]
+        return self._groups
+
+
+@contextmanager
+def _without_update(optimizer: Any) -> Iterator[None]:
+    """Let a loss scaler do its part while the optimizer leaves the weights alone."""
+    own = optimizer.__dict__.get('step')
+    optimizer.step = lambda *args, **kwargs: None
+    try:
+        yield
+    finally:
+        if own is None:
+            del optimizer.step
+        else:
+            optimizer.step = own
+
+
+def _values(gradient: torch.Tensor) -> torch.Tensor:
+    return gradient.coalesce().values() if gradient.is_sparse else gradient
