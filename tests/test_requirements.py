@@ -95,6 +95,9 @@ SHOWN = {
         'test_it_is_the_mean_over_samples_in_total_and_by_term_also_with_an_uneven_last_batch',
         'hooks/test_val_loss_hook.py::test_numbers_lists_and_terms_that_are_rare_count_as_they_are',
         'hooks/test_val_loss_hook.py::test_two_ranks_give_the_value_of_one']),
+    'R24': ('several validation loaders: metrics by name or index', [
+        'loops/test_multi_val_loop.py::test_each_loaders_metrics_have_its_name_or_index',
+        'loops/test_multi_val_loop.py::test_the_validation_loss_is_the_mean_over_the_samples_of_all_loaders']),
     'R25': ('bytes saved by retention', [
         'store/test_store.py::test_retention_drops_the_record_and_the_file_and_reports_the_bytes',
         'store/test_store.py::test_freed_bytes_count_a_file_once_when_all_its_names_go']),
@@ -125,6 +128,10 @@ SHOWN = {
         'evaluation/test_metrics_over_ranks.py::'
         'test_two_ranks_with_an_odd_number_of_samples_give_the_values_of_one',
         'integration/test_depth_ddp.py::test_one_process_gets_the_metrics_of_two_ranks_from_their_file']),
+    'R35': ('gradient clipping is optional, and its norm is followed', [
+        'integration/test_depth_ddp.py::'
+        'test_the_rate_falls_in_steps_and_the_norm_of_gradients_is_followed',
+        'integration/test_depth_ddp.py::test_clipping_is_optional']),
     'R36': ('saving every 5 epochs, steps of the learning rate, start_epoch after a resume', [
         'integration/test_depth_ddp.py::'
         'test_every_fifth_epoch_and_the_last_are_saved_by_one_rank_that_also_logs',
