@@ -52,7 +52,12 @@ def test_one_line_holds_the_mean_over_the_ranks(two_ranks):
     first, second = (json.loads((folder / f'rank{rank}.json').read_text()) for rank in (0, 1))
     assert first['loss'] != second['loss']
     means = ', '.join(f'{name}: {(first[name] + second[name]) / 2:.6f}' for name in first)
-    assert re.findall(r'(Iter \[2\].*)', printed) == [f'Iter [2] {means}']
+    line, = re.findall(r'(Iter \[2\].*)', printed)
+    # The entries of a list, too: their sum is that of the term.
+    entries = re.findall(r', rebuild_loss\[\d\]: (\S+)(?=,)', line)
+    assert re.sub(r', rebuild_loss\[\d\]: [^,]+', '', line) == f'Iter [2] {means}'
+    total = (first['rebuild_loss'] + second['rebuild_loss']) / 2
+    assert len(entries) == 2 and sum(map(float, entries)) == pytest.approx(total, abs=2e-6)
 
 
 def test_a_nan_on_another_rank_is_said_with_its_rank(two_ranks):
