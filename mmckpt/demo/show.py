@@ -51,7 +51,9 @@ def show_batch(config: Config, checkpoint: str | None, split: str, num: int) -> 
         load_checkpoint(model, checkpoint, map_location='cpu')
         model.eval()
         with torch.no_grad():
-            batch['data_samples'] = model.val_step(batch)
+            found = {sample.id: sample for sample in model.val_step(batch)}
+        # A model of episodes predicts its queries; of the support there is the truth to show.
+        batch['data_samples'] = [found.get(sample.id, sample) for sample in batch['data_samples']]
     title = f'{split} batch, ' + (Path(checkpoint).name if checkpoint else 'targets')
     names = loader.dataset.metainfo['keypoint_names']
     return draw_panels(make_panels(batch['inputs'], batch['data_samples']), names, title)

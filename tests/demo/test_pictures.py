@@ -14,10 +14,11 @@ from mmengine.runner import Runner
 
 from mmckpt.demo import show
 from mmckpt.demo.drawing import Panel, draw_panels
-from mmckpt.demo.keypoint_net import KeypointNet
 from mmckpt.demo.visualization_hook import KeypointVisualizationHook
+from mmckpt.registry import MODELS
 
 CONFIG = Path(__file__).parents[2] / 'configs/pose/digits_keypoints.py'
+EPISODIC = CONFIG.parents[1] / 'pose_episodic/digits_episodic.py'
 
 
 def panel(predictions):
@@ -50,12 +51,12 @@ def test_the_command_writes_a_picture_of_targets(tmp_path, split, capsys):
     assert str(out) in capsys.readouterr().out
 
 
-def test_the_command_shows_a_checkpoints_predictions(tmp_path):
-    config = Config.fromfile(CONFIG)
-    net = KeypointNet(num_keypoints=config.model.num_keypoints)
+@pytest.mark.parametrize('config, num', [(CONFIG, 2), (EPISODIC, 8)])
+def test_the_command_shows_a_checkpoints_predictions(tmp_path, config, num):
+    net = MODELS.build(Config.fromfile(config).model)
     torch.save(dict(state_dict=net.state_dict()), tmp_path / 'weights.pth')
     for name, more in (('without.png', []), ('with.png', [str(tmp_path / 'weights.pth')])):
-        show.main([str(CONFIG), *more, '--out', str(tmp_path / name), '--num', '2'])
+        show.main([str(config), *more, '--out', str(tmp_path / name), '--num', str(num)])
     without, found = (mmcv.imread(str(tmp_path / name)) for name in ('without.png', 'with.png'))
     assert not np.array_equal(without, found)
 
