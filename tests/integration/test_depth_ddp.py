@@ -121,6 +121,14 @@ def test_wrapped_and_unwrapped_nets_go_on_from_each_others_files(files, launcher
     assert digests(work_dir / 'epoch_6.pth') == digests(expected)
 
 
+def test_killed_inside_an_epoch_it_resumes_to_the_same_bit(files, tmp_path):
+    work_dir = tmp_path / 'run'
+    assert train_forked(CONFIG, work_dir, kill=('after_train_iter', 33), **SHORT) == -9, log_of(work_dir)[-3000:]
+    assert train_forked(CONFIG, work_dir, resume=True, **SHORT) == 0, log_of(work_dir)[-3000:]
+    assert f'Resumed from {work_dir}/epoch_5.pth' in log_of(work_dir)
+    assert digests(work_dir / 'epoch_6.pth') == digests(files[1])
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
