@@ -20,6 +20,7 @@ def training_context(runner: Any) -> TrainingContext:
         lr=max(lrs, default=None),
         max_norm=(getattr(wrapper, 'clip_grad_kwargs', None) or {}).get('max_norm'),
         batch_size=getattr(runner.train_dataloader, 'batch_size', None),
+        num_workers=getattr(runner.train_dataloader, 'num_workers', None),
         amp_dtype=str(wrapper.cast_dtype or 'float16').replace('torch.', '') if amp else None)
 
 

@@ -4,16 +4,36 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import Any, Union
+from typing import Any, Callable, Union
 
 from mmckpt.errors import near_matches
-from mmckpt.monitor import Detector, NonFiniteDetector, SpikeDetector
+from mmckpt.monitor import (
+    Detector,
+    DivergenceDetector,
+    GpuIdleDetector,
+    GradientDetector,
+    IdleParametersDetector,
+    LearningRateDetector,
+    LossTermsDetector,
+    MemoryGrowthDetector,
+    NonFiniteDetector,
+    OverfittingDetector,
+    PlateauDetector,
+    SlowDataDetector,
+    SlowingDetector,
+    SpikeDetector,
+    ZeroMetricDetector,
+)
 
 Switch = Union[bool, Mapping[str, Any]]
-# By switch, in the order in which they look: NaN first, where there is one, it is the news.
-ITER_DETECTORS: dict[str, type] = {
-    'nan': NonFiniteDetector,
-    'spike': SpikeDetector,
+# By what they look at, then by switch, in the order in which they look: NaN first, it is the news.
+DETECTORS: dict[str, dict[str, type]] = {
+    'iter': {'nan': NonFiniteDetector, 'spike': SpikeDetector, 'divergence': DivergenceDetector},
+    'block': {'loss_terms': LossTermsDetector, 'gradients': GradientDetector},
+    'round': {'plateau': PlateauDetector, 'zero_metric': ZeroMetricDetector, 'overfitting': OverfittingDetector},
+    'probe': {'learning_rate': LearningRateDetector, 'idle_parameters': IdleParametersDetector,
+              'slow_data': SlowDataDetector, 'slowing': SlowingDetector, 'memory': MemoryGrowthDetector,
+              'gpu_idle': GpuIdleDetector},
 }
 
 
@@ -42,24 +62,37 @@ def arguments_of_switch(name: str, given: Switch, known: Iterable[str]) -> dict[
     return dict(given)
 
 
-def build_detectors(kinds: Mapping[str, type], switches: Mapping[str, Switch]) -> dict[str, Detector]:
-    """Build the detectors that are switched on, in the order of ``kinds``.
+def check_switches(switches: Iterable[str]) -> None:
+    """Refuse a switch that turns nothing on or off with a ``ValueError``."""
+    known = [name for group in DETECTORS.values() for name in group]
+    for name in switches:
+        if name not in known:
+            raise ValueError(f'There is no detector {name!r}. {near_matches(name, known)}')
+
+
+def build_detectors(switches: Mapping[str, Switch], rule_of: Callable[[str], str | None]
+                    ) -> dict[str, dict[str, Detector]]:
+    """Build the detectors that are switched on, by what they look at.
 
     Args:
-        kinds (dict[str, type]): Detector class of each switch.
         switches (dict[str, bool or dict]): What the user gave; a switch that
             is missing is on.
+        rule_of (callable): Returns ``'greater'``, ``'less'`` or None for a
+            metric, for the detectors that want to know.
 
     Raises:
         ValueError: If a value is not a switch or an argument is out of its range.
 
     Example:
-        >>> list(build_detectors({'spike': SpikeDetector}, {'spike': dict(factor=3.0)}))
-        ['spike']
+        >>> list(build_detectors({'nan': False, 'spike': dict(factor=3.0)}, lambda name: None)['iter'])
+        ['spike', 'divergence']
     """
-    built = {}
-    for name, kind in kinds.items():
-        arguments = arguments_of_switch(name, switches.get(name, True), inspect.signature(kind).parameters)
-        if arguments is not None:
-            built[name] = kind(**arguments)
+    built: dict[str, dict[str, Detector]] = {group: {} for group in DETECTORS}
+    for group, kinds in DETECTORS.items():
+        for name, kind in kinds.items():
+            parameters = set(inspect.signature(kind).parameters)
+            arguments = arguments_of_switch(name, switches.get(name, True), parameters - {'rule_of'})
+            if arguments is not None:
+                extra = {'rule_of': rule_of} if 'rule_of' in parameters else {}
+                built[group][name] = kind(**arguments, **extra)
     return built

@@ -84,7 +84,7 @@ def host_scalars(outputs: Mapping[str, Any] | None) -> dict[str, float]:
     return scalars
 
 
-def on_train_exit(runner: Any, callback: ExitCallback) -> None:
+def on_train_exit(runner: Any, callback: ExitCallback, last: bool = False) -> None:
     """Call ``callback(reason, error)`` once when training ends, however it ends.
 
     MMEngine fires no event when training ends by an exception or a signal, so
@@ -98,16 +98,18 @@ def on_train_exit(runner: Any, callback: ExitCallback) -> None:
             ``'signal'`` or ``'monitor'``) and the exception or None. Callbacks run in the
             order in which they were registered; one that raises does not keep
             the others from running.
+        last (bool): Run it after those that are registered without this, for
+            instance when the store has been closed. Defaults to False.
     """
     loop = runner.train_loop
     callbacks = getattr(loop, '_mmckpt_exit_callbacks', None)
     if callbacks is None:
-        callbacks = loop._mmckpt_exit_callbacks = []
+        callbacks = loop._mmckpt_exit_callbacks = ([], [])
         _wrap_run(loop, callbacks)
-    callbacks.append(callback)
+    callbacks[last].append(callback)
 
 
-def _wrap_run(loop: Any, callbacks: list[ExitCallback]) -> None:
+def _wrap_run(loop: Any, callbacks: tuple[list[ExitCallback], list[ExitCallback]]) -> None:
     run = loop.run
 
     def run_guarded() -> Any:
@@ -122,7 +124,7 @@ def _wrap_run(loop: Any, callbacks: list[ExitCallback]) -> None:
             raise
         finally:
             try:
-                _run_all(callbacks, reason, error)
+                _run_all([*callbacks[0], *callbacks[1]], reason, error)
             finally:
                 del loop.run, loop._mmckpt_exit_callbacks
                 if previous is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable
@@ -17,18 +16,19 @@ from mmckpt.hooks.best_metrics import BestMetrics
 from mmckpt.hooks.monitor_context import describe_end, training_context
 from mmckpt.hooks.monitor_metrics import WatchedMetrics
 from mmckpt.hooks.monitor_outputs import MonitorOutputs
-from mmckpt.hooks.monitor_switches import ITER_DETECTORS, Switch, arguments_of_switch, build_detectors
+from mmckpt.hooks.monitor_statistics import StatisticsFiles
+from mmckpt.hooks.monitor_switches import Switch, arguments_of_switch, build_detectors, check_switches
+from mmckpt.hooks.monitor_watch import TrainingWatch
 from mmckpt.hooks.reaction_hook import Action, build_reactions
 from mmckpt.hooks.runner_adapter import (
-    host_scalars,
     is_training,
     on_train_exit,
+    progress_after_epoch,
     progress_after_iter,
     progress_between,
 )
 from mmckpt.monitor import Noticed, TrainingMonitor
 from mmckpt.monitor.events import Announcement
-from mmckpt.monitor.report import to_json, to_text, write_atomically
 from mmckpt.progress import Progress
 from mmckpt.registry import HOOKS
 
@@ -52,7 +52,7 @@ def _never_raises(event: Callable[..., None]) -> Callable[..., None]:
 
 @HOOKS.register_module()
 class TrainingMonitorHook(Hook):
-    """Warns of loss spikes, NaN and performance drops, and keeps statistics of the run.
+    """Says what goes wrong in a training, with numbers and causes, and keeps statistics of the run.
 
     It writes ``training_stats.txt`` and ``training_stats.json`` into the work
     directory at every validation, every ``interval`` iterations and when
@@ -91,6 +91,12 @@ class TrainingMonitorHook(Hook):
         notify (list[dict]): Who is told besides the log, such as
             ``[dict(type='webhook', url_env='MMCKPT_WEBHOOK')]``; see
             :func:`mmckpt.monitor.notify.read_channels`. Defaults to ().
+        **detectors (bool or dict): Switches of the other detectors, all on by
+            default: ``divergence``, ``loss_terms``, ``gradients``, ``plateau``,
+            ``zero_metric``, ``overfitting``, ``learning_rate``,
+            ``idle_parameters``, ``slow_data``, ``slowing``, ``memory`` and
+            ``gpu_idle``; a dict holds arguments of the detector's class in
+            ``mmckpt.monitor``, such as ``plateau=dict(rounds=20)``.
 
     Raises:
         ValueError: If an argument is unknown or out of its range.
@@ -106,18 +112,21 @@ class TrainingMonitorHook(Hook):
 
     def __init__(self, spike: Switch = True, nan: bool = True, performance_drop: Switch = True,
                  interval: int = 500, on_nan: Action = 'warn', on_spike: Action = 'warn',
-                 on_divergence: Action = 'warn', report: bool = True,
-                 notify: Sequence[Mapping[str, Any]] = ()) -> None:
+                 on_divergence: Action = 'warn', report: bool = True, notify: Sequence[Mapping[str, Any]] = (),
+                 **detectors: Switch) -> None:
         if interval < 1:
             raise ValueError(f'interval must be at least 1 iteration, but got {interval}.')
         self.interval = interval
         self.failures = 0
-        self._switches = {'spike': spike, 'nan': nan}
+        check_switches(detectors)
+        self._switches = {'spike': spike, 'nan': nan, **detectors}
         self._drop = arguments_of_switch('performance_drop', performance_drop, ('metric', 'threshold', 'rule'))
         self._metrics = WatchedMetrics(self._drop)
         self._reactions = build_reactions(on_nan, on_spike, on_divergence, self._switches)
         self._monitor = self._new_monitor()
         self._outputs = MonitorOutputs(report, notify)
+        self._watch: TrainingWatch | None = None
+        self._files = StatisticsFiles()
 
     # Events of the run -------------------------------------------------------
 
@@ -126,34 +135,63 @@ class TrainingMonitorHook(Hook):
         if not is_training(runner):
             return
         self._metrics.learn_rules(runner)
-        on_train_exit(runner, functools.partial(self._on_exit, runner))
+        # When the store is closed, all saves are counted.
+        on_train_exit(runner, functools.partial(self._on_exit, runner), last=True)
         if self._reactions is not None and self._reactions not in runner.hooks:
             runner.register_hook(self._reactions)
 
     @_never_raises
     def before_train(self, runner: Any) -> None:
-        """Begin the journal; its end comes after that of the checkpoint hook, whose last saves belong to it."""
+        """Begin the journal, and find out where values can be read and what can be measured."""
+        # The journal's end comes after that of the checkpoint hook, whose last saves belong to it.
         if self._outputs.begin(runner):
-            on_train_exit(runner, functools.partial(self._after_exit, runner))
+            on_train_exit(runner, functools.partial(self._after_exit, runner), last=True)
+        self._watch = TrainingWatch(runner, self, self._monitor.slow['probe'].get('idle_parameters'))
+
+    @_never_raises
+    def before_train_epoch(self, runner: Any) -> None:
+        """Time nothing that lies between two epochs."""
+        if self._watch is not None:
+            self._watch.clock.restart()
+
+    @_never_raises
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Note that the batch is there."""
+        if self._watch is not None:
+            self._watch.before_iter(runner)
 
     @_never_raises
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
                          outputs: Any = None) -> None:
         """Look at the scalars of this iteration."""
+        if self._watch is None:
+            return
         progress = progress_after_iter(runner)
         self._outputs.after_step(runner, progress)
         if self._reactions is not None and self._reactions.leaves_out(progress.iter):
             return
         context = functools.partial(training_context, runner)
-        self._pass_on(runner, self._monitor.after_iter(host_scalars(outputs), progress, context), progress)
+        values = self._watch.values(runner, outputs)
+        self._pass_on(runner, self._monitor.after_iter(values, progress, context), progress)
+        for name, measured in self._watch.after_iter(runner, progress.iter):
+            self._pass_on(runner, self._monitor.probe(name, measured, progress, context), progress)
         if progress.iter % self.interval == 0:
             self._write(runner, 'running', epoch=progress.epoch, iter=progress.iter)
+
+    @_never_raises
+    def after_train_epoch(self, runner: Any) -> None:
+        """Look at the mean loss of this epoch."""
+        progress = progress_after_epoch(runner)
+        context = functools.partial(training_context, runner)
+        self._pass_on(runner, self._monitor.after_epoch(progress, context), progress)
 
     @_never_raises
     def after_val_epoch(self, runner: Any, metrics: dict | None = None) -> None:
         """Look at the metrics of this validation and write the files."""
         if not is_training(runner):
             return
+        if self._watch is not None:
+            self._watch.clock.restart()
         scores = BestMetrics.scalars(metrics)
         for name, rule in self._metrics.to_watch(runner, scores):
             self._monitor.watch(name, rule)
@@ -197,7 +235,8 @@ class TrainingMonitorHook(Hook):
 
     def _new_monitor(self) -> TrainingMonitor:
         threshold = self._drop.get('threshold') if self._drop else None
-        return TrainingMonitor(build_detectors(ITER_DETECTORS, self._switches), threshold, self._metrics.rule_of)
+        slow = build_detectors(self._switches, self._metrics.rule_of)
+        return TrainingMonitor(slow.pop('iter'), threshold, self._metrics.rule_of, slow)
 
     def _pass_on(self, runner: Any, noticed: Noticed, progress: Progress) -> None:
         """All that the monitor notices comes through here, in every event: findings and what to say of them."""
@@ -210,16 +249,10 @@ class TrainingMonitorHook(Hook):
     def _write(self, runner: Any, status: str, reason: str = 'running', **done: int) -> Path | None:
         if not is_main_process():
             return None
-        reacted = {} if self._reactions is None else self._reactions.summary()
-        report = {
-            'version': 1, 'work_dir': str(runner.work_dir), 'status': status, 'reason': reason, **done,
-            'written_at': time.strftime('%Y-%m-%d %H:%M:%S'), 'monitor_failures': self.failures,
-            **self._monitor.summary(), **reacted,
-        }
-        path = Path(runner.work_dir) / 'training_stats.txt'
-        write_atomically(path, to_text(report))
-        write_atomically(path.with_suffix('.json'), to_json(report) + '\n')
-        return path
+        reacted = {'skipped_updates': 0} if self._reactions is None else self._reactions.summary()
+        report = {'status': status, 'reason': reason, **done, 'monitor_failures': self.failures,
+                  **self._monitor.summary(), **reacted}
+        return self._files.write(runner, report)
 
 
 def _announce(runner: Any, announcement: Announcement) -> None:

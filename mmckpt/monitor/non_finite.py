@@ -14,8 +14,8 @@ from mmckpt.progress import Progress
 class NonFiniteDetector:
     """Fires for every entry that is NaN or infinite.
 
-    The terms come before their sum ``loss`` among the findings: the sum is
-    never the cause.
+    The terms come before their sum ``loss`` and the gradient norm among the
+    findings: these are never the cause.
 
     Example:
         >>> detector = NonFiniteDetector()
@@ -36,7 +36,7 @@ class NonFiniteDetector:
             self._last, self._last_iter = values, progress.iter
             return []
         names = [name for name, value in values.items() if not math.isfinite(value)]
-        names.sort(key=lambda name: name == 'loss')
+        names.sort(key=lambda name: name in ('loss', 'grad_norm'))
         return [self._finding(name, values[name], progress) for name in names]
 
     def state_dict(self) -> dict[str, Any]:

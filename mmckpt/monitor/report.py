@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import textwrap
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,11 +42,12 @@ def to_text(report: Mapping[str, Any]) -> str:
             where the monitor acts.
 
     Returns:
-        str: Lines of text, the last one ended.
+        str: Lines of text, the last one ended. ``saves`` and ``attempts`` are
+            shown where the report has them.
     """
-    sections = [_head(report), _terms(report['terms']), _metrics(report['metrics']), *_events(report),
-                *_actions(report)]
-    return '\n\n'.join('\n'.join(lines) for lines in sections) + '\n'
+    sections = [_head(report), _terms(report['terms']), _quantiles(report['terms']), _metrics(report['metrics']),
+                _saves(report), *_events(report), *_actions(report)]
+    return '\n\n'.join('\n'.join(lines) for lines in sections if lines) + '\n'
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -78,6 +81,26 @@ def _terms(terms: Mapping[str, Any]) -> list[str]:
     return _title(f'Losses over {over}', _table(rows))
 
 
+def _quantiles(terms: Mapping[str, Any]) -> list[str]:
+    names = [key for key in next(iter(terms.values()), {}) if key[0] == 'p' and key[1:].replace('.', '').isdigit()]
+    if not names:
+        return []
+    rows = [['term', *names], *([name, *(_number(values[q]) for q in names)] for name, values in terms.items())]
+    return _title('Quantiles (within 2 %)', _table(rows))
+
+
+def _saves(report: Mapping[str, Any]) -> list[str]:
+    lines = []
+    saves, attempts = report.get('saves'), report.get('attempts') or []
+    if saves is not None:
+        lines.append(f"saves      {saves['count']} files, {saves['bytes'] / 1e6:.1f} MB, training stood still for "
+                     f"{saves['blocked_seconds']:.1f} s")
+    for attempt in attempts:
+        start = time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(attempt['start']))
+        lines.append(f"attempt {attempt['attempt']:<3}{start} on {attempt['host']}: {attempt['why'] or 'running'}")
+    return _title('Saves and attempts', lines) if lines else []
+
+
 def _metrics(metrics: Mapping[str, Any]) -> list[str]:
     if not metrics:
         return _title('Best metrics', ['none: no validation was completed'])
@@ -93,19 +116,21 @@ def _metrics(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _events(report: Mapping[str, Any]) -> list[list[str]]:
-    sections = []
+    sections: list[list[str]] = []
+    unseen: list[str] = []
     for kind, title in TITLES.items():
         total = report['totals'].get(kind, 0)
         if not total:
-            sections.append([f'{title}: none'])
+            unseen.append(title)
             continue
         events = [event for event in report['events'] if event['kind'] == kind]
         lines = [line for event in events for line in _event(event)]
         if total > len(events):
             lines.insert(0, f'(the newest {len(events)} of {total})')
         sections.append(_title(f'{title}: {total}', lines))
-    quiet = [line for section in sections if len(section) == 1 for line in section]
-    return [section for section in sections if len(section) > 1] + ([quiet] if quiet else [])
+    if unseen:
+        sections.append(_title('Not seen', textwrap.wrap(', '.join(unseen), WIDTH)))
+    return sections
 
 
 def _event(event: Mapping[str, Any]) -> list[str]:

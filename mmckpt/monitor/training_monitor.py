@@ -78,8 +78,6 @@ class TrainingMonitor:
         self._drops: dict[str, PerformanceDropDetector] = {}
         # States of metrics that no validation has shown to be watched yet.
         self._saved_drops: dict[str, dict[str, Any]] = {}
-        # Counted by what skips them.
-        self.skipped_updates = 0
         self._events = {group: EventLog(quiet=quiet) for group, quiet in QUIET.items()}
         # The iterations of the block at hand, and the total loss since the last epoch or validation.
         self._steps: list[Mapping[str, float]] = []
@@ -160,7 +158,6 @@ class TrainingMonitor:
             'terms': {name: {**statistics.summary(), **self._quantiles(name, pending.get(name, []))}
                       for name, statistics in self._terms.items()},
             'metrics': {name: statistics.summary() for name, statistics in self._metrics.items()},
-            'skipped_updates': self.skipped_updates,
             'totals': {kind: n for log in logs for kind, n in log.totals.items()},
             'events': sorted(events, key=lambda event: (event['first_epoch'], event['first_iter'])),
         }
@@ -168,7 +165,7 @@ class TrainingMonitor:
     def state_dict(self) -> dict[str, Any]:
         """Return the whole state in plain types; it does not grow with the run."""
         return {
-            'version': VERSION, 'skipped_updates': self.skipped_updates,
+            'version': VERSION,
             'steps': columns(self._steps), 'loss_sum': self._loss_sum, 'loss_count': self._loss_count,
             **{part: {name: owner.state_dict() for name, owner in owners.items()}
                for part, owners in self._parts().items()},
@@ -178,7 +175,6 @@ class TrainingMonitor:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state; detectors that it lacks start anew."""
         check_version(state, type(self).__name__)
-        self.skipped_updates = state.get('skipped_updates', 0)
         self._loss_sum, self._loss_count = state.get('loss_sum', 0.0), state.get('loss_count', 0)
         self._steps = _rows(state.get('steps', {}))
         self._terms = {name: RunningStatistics() for name in state['terms']}
@@ -231,7 +227,9 @@ class TrainingMonitor:
     def _quantiles(self, name: str, pending: list[float]) -> dict[str, float | None]:
         sketch = self._sketches[name].copy() if name in self._sketches else QuantileSketch()
         sketch.extend(pending)
-        return {f'p{share * 100:g}': value for share, value in zip(QUANTILES, sketch.quantiles(QUANTILES))}
+        low, high = self._terms[name].min, self._terms[name].max
+        return {f'p{share * 100:g}': None if value is None else min(max(value, low), high)
+                for share, value in zip(QUANTILES, sketch.quantiles(QUANTILES))}
 
     def _metric(self, name: str) -> MetricStatistics:
         if name not in self._metrics:

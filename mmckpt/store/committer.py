@@ -43,6 +43,7 @@ class Committer:
         self.max_failures = max_failures
         self.logger = logger
         self.bytes_written = 0
+        self.files_written = 0
         self.bytes_freed = 0
         self.last_write_seconds = 0.0
         self.failures = 0
@@ -67,6 +68,7 @@ class Committer:
             return False
         self.failures = 0
         self.bytes_written += record.size
+        self.files_written += 1
         self.last_write_seconds = time.perf_counter() - started
         self._finish(record, point_last)
         return True

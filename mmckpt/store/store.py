@@ -107,6 +107,11 @@ class CheckpointStore(StoreView):
         return self._committer.bytes_written
 
     @property
+    def files_written(self) -> int:
+        """How many checkpoints were written so far; links do not count."""
+        return self._committer.files_written
+
+    @property
     def bytes_freed(self) -> int:
         """Bytes that retention has given back to the disk so far."""
         return self._committer.bytes_freed

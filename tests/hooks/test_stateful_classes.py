@@ -21,7 +21,22 @@ from mmckpt.hooks.capture import hook_states
 from mmckpt.hooks.reaction_hook import ReactionHook
 from mmckpt.hooks.rollback import RollbackLog
 from mmckpt.hooks.step_guard import Window
-from mmckpt.monitor import NonFiniteDetector, PerformanceDropDetector, SpikeDetector, TrainingMonitor
+from mmckpt.monitor import (
+    DivergenceDetector,
+    GradientDetector,
+    IdleParametersDetector,
+    LearningRateDetector,
+    LossTermsDetector,
+    NonFiniteDetector,
+    OverfittingDetector,
+    PerformanceDropDetector,
+    PlateauDetector,
+    QuantileSketch,
+    SpikeDetector,
+    TrainingMonitor,
+    ZeroMetricDetector,
+)
+from mmckpt.monitor.blocks import summarise
 from mmckpt.monitor.events import EventLog
 from mmckpt.monitor.statistics import MetricStatistics, RunningStatistics
 from mmckpt.policy.reaction import SkipCount
@@ -40,7 +55,23 @@ def detect(name):
     return lambda detector, steps, _: [detector.update({name: value}, at) for value, at in steps]
 
 
-def summarise(statistics, steps, _):
+def detect_as(make):
+    return lambda detector, steps, _: [detector.update(make(value, at), at) for value, at in steps]
+
+
+def levels(value, at):
+    """Blocks of a term that is constant now and then, one that comes and goes, and a gradient norm."""
+    norm = 1000. * value if at.iter % 11 == 0 else value
+    blocks = {'loss': summarise([value]), 'loss_a': summarise([value, 2. * value] if at.iter < 60 else [0.]),
+              'grad_norm': summarise([norm])}
+    return {**blocks, 'loss_b': summarise([1.])} if at.iter % 13 else blocks
+
+
+def sketch(sketch, steps, _):
+    return [(sketch.extend([value, -value, 0.]), sketch.quantiles())[1] for value, _ in steps]
+
+
+def summarise_statistics(statistics, steps, _):
     return [(statistics.update(value, at), statistics.summary())[1] for value, at in steps]
 
 
@@ -81,7 +112,7 @@ def react(hook, steps, _):
 class Losses(Hook):
     """Hands the losses of a script to the hooks after it."""
 
-    priority = 'VERY_HIGH'
+    priority = 'HIGHEST'
 
     def __init__(self, values):
         self.values = iter(values)
@@ -113,10 +144,24 @@ def train(hook, steps, work_dir):
 
 STATEFUL = {
     RunningStatistics: (RunningStatistics, count),
-    MetricStatistics: (lambda: MetricStatistics('greater'), summarise),
+    MetricStatistics: (lambda: MetricStatistics('greater'), summarise_statistics),
     SpikeDetector: (lambda: SpikeDetector(factor=2.), detect('loss')),
     NonFiniteDetector: (NonFiniteDetector, detect('loss')),
     PerformanceDropDetector: (lambda: PerformanceDropDetector('AP'), detect('AP')),
+    DivergenceDetector: (lambda: DivergenceDetector(blocks=1), detect_as(
+        lambda value, at: {'loss': value * (5. if at.iter > 60 else 1.)})),
+    LossTermsDetector: (lambda: LossTermsDetector(blocks=2, expected=['loss_b']), detect_as(levels)),
+    GradientDetector: (GradientDetector, detect_as(levels)),
+    PlateauDetector: (lambda: PlateauDetector(rounds=3), detect('train_loss')),
+    ZeroMetricDetector: (lambda: ZeroMetricDetector(rule_of=lambda name: 'greater'), detect_as(
+        lambda value, at: {'AP': 0. if at.iter < 100 else value})),
+    OverfittingDetector: (lambda: OverfittingDetector(validations=1), detect_as(
+        lambda value, at: {'train_loss': 2. - at.iter / 100, 'loss': 1.5 if value > 2 else 1 / value})),
+    LearningRateDetector: (LearningRateDetector, detect_as(
+        lambda value, at: {'lr': value if 3 < at.iter < 110 else 0.})),
+    IdleParametersDetector: (IdleParametersDetector, detect_as(
+        lambda value, at: {'a': 0., 'b': value > 1., f'c{at.iter // 40}': 0.})),
+    QuantileSketch: (QuantileSketch, sketch),
     EventLog: (lambda: EventLog(quiet=5), announce),
     TrainingMonitor: (lambda: TrainingMonitor({'spike': SpikeDetector(factor=2.), 'nan': NonFiniteDetector()},
                                               rule_of=lambda name: 'greater'), watch),

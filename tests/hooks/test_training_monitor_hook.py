@@ -49,11 +49,12 @@ def plant_error(runner, outputs):
 def test_a_healthy_run_ends_with_statistics_that_agree_with_its_own_losses(tmp_path):
     losses = []
     watch = At(range(1, 1000), lambda runner, outputs: losses.append(
-        {name: value.item() for name, value in outputs.items()}))
+        {**{name: value.item() for name, value in outputs.items()},
+         'grad_norm': runner.message_hub.get_scalar('train/grad_norm').current()}))
     found = train(tmp_path, TrainingMonitorHook(), watch)
     assert (found['status'], found['reason']) == ('finished', 'finished')
     assert (found['epoch'], found['iter']) == (3, 30)
-    assert list(found['terms']) == ['loss', 'heatmap_loss', 'rebuild_loss', 'hits']
+    assert list(found['terms']) == ['loss', 'heatmap_loss', 'rebuild_loss', 'hits', 'grad_norm']
     for name, row in found['terms'].items():
         values = torch.tensor([step[name] for step in losses], dtype=torch.float64)
         assert row['count'] == 30 and row['final'] == losses[-1][name]
@@ -140,6 +141,9 @@ def test_switches_turn_detectors_off(tmp_path):
     (dict(performance_drop=dict(threshold=-1.0)), 'threshold must be a number of at least 0'),
     (dict(performance_drop=dict(metric='speed')), "Cannot infer the rule for 'speed'"),
     (dict(performance_drop=dict(metric='AP', rule='max')), 'rule must be'),
+    (dict(overfiting=False), "There is no detector 'overfiting'. Did you mean 'overfitting'"),
+    (dict(plateau=dict(epochs=3)), "plateau has no argument 'epochs'"),
+    (dict(memory=dict(window=1)), 'window must be at least 8'),
     (dict(interval=0), 'interval must be at least 1'),
 ])
 def test_wrong_arguments_are_refused_before_training(arguments, words):
@@ -193,6 +197,7 @@ def test_a_failure_of_the_monitor_is_logged_once_and_never_stops_the_training(tm
         """Cannot write: a folder lies where the text goes."""
 
         def before_train(self, runner):
+            super().before_train(runner)
             (tmp_path / 'training_stats.txt').mkdir()
 
     hook = Broken(interval=10)
@@ -213,7 +218,7 @@ def test_outputs_that_are_not_numbers_are_left_out(tmp_path):
     spoiler.priority = 'NORMAL'
     hook = TrainingMonitorHook()
     found = train(tmp_path, hook, spoiler)
-    assert hook.failures == 0 and set(found['terms']) == {'loss', 'heatmap_loss', 'rebuild_loss', 'hits'}
+    assert hook.failures == 0 and set(found['terms']) == {'loss', 'heatmap_loss', 'rebuild_loss', 'hits', 'grad_norm'}
 
 
 def test_the_state_at_the_checkpoint_hooks_turn_holds_that_iteration_and_can_be_gone_on_from(tmp_path):
@@ -247,11 +252,11 @@ def test_settings_are_read_from_every_kind_of_optim_wrapper(tmp_path):
     seen = []
     runner.register_hook(At([1], lambda runner, outputs: seen.append(training_context(runner))))
     runner.train()
-    assert seen == [TrainingContext(lr=0.05, max_norm=35.0, batch_size=16)]
+    assert seen == [TrainingContext(lr=0.05, max_norm=35.0, batch_size=16, num_workers=0)]
     parts = [OptimWrapper(torch.optim.SGD(layer.parameters(), lr=lr))
              for layer, lr in ((runner.model.classify, 0.1), (runner.model.rebuild, 0.3))]
     runner.optim_wrapper = OptimWrapperDict(a=parts[0], b=parts[1])
-    assert training_context(runner) == TrainingContext(lr=0.3, batch_size=16)
+    assert training_context(runner) == TrainingContext(lr=0.3, batch_size=16, num_workers=0)
 
 
 ENDLESS = '''

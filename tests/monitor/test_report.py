@@ -32,7 +32,9 @@ def monitor():
 
 def test_the_text_holds_every_number_of_the_run(monitor):
     lines = to_text(report(monitor)).splitlines()
-    rows = {line.split()[0]: line.split() for line in lines if line and line[0].isalpha()}
+    rows = {}
+    for line in lines:
+        rows.setdefault(line.split()[0] if line else '', line.split())
     assert rows['loss'] == ['loss', '1.428571', '1.635075', '1.000000', '9.000000', 'nan', '2']
     assert rows['loss_tiny'] == 'loss_tiny 1.5e-07 0.000000 1.5e-07 1.5e-07 1.5e-07 0'.split()
     assert rows['AP'] == 'AP 0.700000 epoch 2, iter 20 0.600000 0.500000 0.700000'.split()
@@ -40,8 +42,20 @@ def test_the_text_holds_every_number_of_the_run(monitor):
     text = '\n'.join(lines)
     assert 'status     finished' in text and 'done       3 epochs, 30 iterations' in text
     assert 'Loss spikes: 1\n' in text and 'Performance drops: 1\n' in text and 'NaN or infinity: 1\n' in text
-    assert 'Loss stayed high: none' in text
+    assert 'Loss stayed high' in text[text.index('Not seen'):] and 'Loss spikes' not in text[text.index('Not seen'):]
     assert max(map(len, lines)) <= 120
+
+
+def test_the_text_shows_quantiles_saves_and_attempts(monitor):
+    attempts = [dict(attempt=1, run=1, host='node1', start=1.0, stop=2.0, why='killed'),
+                dict(attempt=2, run=1, host='node1', start=3.0, stop=None, why=None)]
+    saves = dict(count=3, bytes=2_500_000, blocked_seconds=0.25, bytes_freed=0)
+    text = to_text(report(monitor, saves=saves, attempts=attempts))
+    assert 'saves      3 files, 2.5 MB, training stood still for 0.2 s' in text
+    assert text.count('on node1: killed') == 1 and text.count('on node1: running') == 1
+    quantiles = text[text.index('Quantiles'):].splitlines()
+    assert quantiles[2].split() == ['term', 'p5', 'p25', 'p50', 'p75', 'p95']
+    assert [float(cell) for cell in quantiles[3].split()[1:]] == pytest.approx([1, 1, 1, 1, 1], rel=0.02)
 
 
 def test_an_empty_run_has_a_report_too():

@@ -1,0 +1,54 @@
+"""All that the monitor measures in a runner while it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmckpt.hooks.monitor_gradients import GradientWatch
+from mmckpt.hooks.monitor_probes import PROBE_ITERS, IterationClock, Probes
+from mmckpt.hooks.monitor_values import HostValues
+from mmckpt.monitor import IdleParametersDetector
+
+
+class TrainingWatch:
+    """Values of each iteration, and measurements now and then.
+
+    Args:
+        runner (Runner): The runner, right before it trains.
+        hook (Hook): The hook that watches.
+        idle (Detector, optional): The detector of parameters without
+            gradient; None if it is off.
+    """
+
+    def __init__(self, runner: Any, hook: Any, idle: Any) -> None:
+        self.values = HostValues(runner, hook)
+        self.clock = IterationClock()
+        self._probes = Probes(runner)
+        self._gradients = GradientWatch(idle.iters, idle.interval) if isinstance(
+            idle, IdleParametersDetector) else None
+
+    def before_iter(self, runner: Any) -> None:
+        """A batch is there."""
+        self.clock.before_iter()
+        if self._gradients is not None:
+            self._gradients.before_iter(runner)
+
+    def after_iter(self, runner: Any, iters: int) -> Iterator[tuple[str, Mapping[str, float]]]:
+        """Give what was measured, by the switch of the detector that wants it; mostly nothing.
+
+        Args:
+            runner (Runner): The runner.
+            iters (int): Completed iterations.
+        """
+        self.clock.after_iter()
+        counts = None if self._gradients is None else self._gradients.after_iter()
+        if counts is not None:
+            yield 'idle_parameters', counts
+        if iters % PROBE_ITERS:
+            return
+        times = self.clock.take()
+        if times is not None:
+            yield 'slow_data', times
+            yield 'slowing', times
+        yield from self._probes.look(runner).items()
