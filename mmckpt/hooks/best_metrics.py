@@ -1,64 +1,75 @@
-"""The best score of each monitored metric, under MMEngine's attribute and hub names."""
+"""The bests of each selection of ``save_best``, under MMEngine's attribute and hub names."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from mmckpt.errors import MetricNotFoundError, near_matches
-from mmckpt.policy.selection import as_score, is_better
+from mmengine.logging import print_log
+
+from mmckpt.policy.selection import Scorer, Selection, TopScores, is_better, scalar_metrics
+from mmckpt.progress import Progress
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A step that is kept for its score.
+
+    Args:
+        selection (Selection): By what it was chosen.
+        score (float): Its score, combined and smoothed.
+        raw (float): The score before smoothing.
+        is_best (bool): Whether it is the best so far, or only one of the best ``keep``.
+    """
+
+    selection: Selection
+    score: float
+    raw: float
+    is_best: bool
 
 
 class BestMetrics:
-    """Tracks the best of each metric for a ``CheckpointHook``.
+    """Tracks the bests of each selection for a ``CheckpointHook``.
 
     MMEngine keeps scores and paths in the message hub (``best_score`` and
     ``best_ckpt`` for one metric, ``best_score_<metric>`` for several) and on
-    the hook; other tools read them there, so this class keeps no copy.
+    the hook; other tools read them there, so this class keeps no copy. The
+    other scores of a top k come from the records of the store.
 
     Args:
-        hook (CheckpointHook): The hook whose metrics these are.
+        hook (CheckpointHook): The hook whose bests these are.
     """
+
+    scalars = staticmethod(scalar_metrics)
 
     def __init__(self, hook: Any) -> None:
         self.hook = hook
-        self._seen: set[str] = set()
+        self._scorers: dict[str, Scorer] = {}
+        self._tops: dict[str, TopScores] = {}
+        self._shown: set[str] = set()
 
-    @staticmethod
-    def scalars(metrics: Mapping[str, Any] | None) -> dict[str, float]:
-        """Keep the metrics that are numbers, as floats."""
-        scores = {}
-        for name, value in (metrics or {}).items():
-            try:
-                score = as_score(value)
-            except (TypeError, ValueError):
-                continue
-            if score is not None:
-                scores[name] = score
-        return scores
+    @property
+    def selections(self) -> list[Selection]:
+        """The selections whose names and rules are known by now."""
+        return [s for s in self.hook.selections if s.rule is not None] if self.hook.save_best else []
 
-    def rules(self) -> list[tuple[str, str]]:
-        """Metric and rule of each monitored metric that is known by now."""
-        if not self.hook.save_best:
-            return []
-        return [(m, r) for m, r in zip(self.hook.key_indicators, self.hook.rules) if m != 'auto']
-
-    def path(self, metric: str) -> str | None:
-        """The best file of a metric, or None."""
+    def path(self, name: str) -> str | None:
+        """The best file of a selection, or None."""
         if len(self.hook.key_indicators) == 1:
             return self.hook.best_ckpt_path
-        return self.hook.best_ckpt_path_dict[metric]
+        return self.hook.best_ckpt_path_dict[name]
 
     def resume(self, runner: Any) -> None:
         """Take the paths of earlier bests from the message hub."""
         if not self.hook.save_best:
             return
-        for metric in self.hook.key_indicators:
-            self._set_path(metric, runner.message_hub.runtime_info.get(self._key('best_ckpt', metric)))
+        for name in self.hook.key_indicators:
+            self._set_path(name, runner.message_hub.runtime_info.get(self._key('best_ckpt', name)))
 
-    def resume_from_store(self, runner: Any, records: list[Any]) -> None:
-        """Let a best that the work directory holds count, whatever file the run resumes from.
+    def resume_from_store(self, runner: Any, records: Sequence[Any]) -> None:
+        """Let the bests that the work directory holds count, whatever file the run resumes from.
 
         A resume from an old file, or from a best one, must not lose a better
         checkpoint of the same run that was written after it.
@@ -67,16 +78,19 @@ class BestMetrics:
             runner (Runner): The runner, with its message hub restored.
             records (list[Record]): Records of this run.
         """
-        for metric, rule in self.rules():
-            role = f'best:{metric}'
+        for selection in self.selections:
+            role, top = f'best:{selection.name}', self._top(selection)
             for record in records:
-                score = record.scores.get(metric) if role in record.roles else None
-                if score is not None and record.name.startswith('best_') and is_better(
-                        score, self._score(runner, metric, rule), rule):
-                    self.note(runner, metric, score, record.name)
+                score = record.scores.get(selection.name) if role in record.roles else None
+                if not is_better(score, None, selection.rule):
+                    continue
+                top = top.adding((record.epoch, record.iter), score)
+                if is_better(score, self._best_score(runner, selection), selection.rule):
+                    self.note(runner, selection.name, score, record.name)
+            self._tops[selection.name] = top
 
-    def improved(self, runner: Any, metrics: Mapping[str, Any]) -> list[tuple[str, float]]:
-        """Return the metrics of which this validation is the best so far, with their scores.
+    def judge(self, runner: Any, metrics: Mapping[str, Any], progress: Progress) -> list[Choice]:
+        """Return the selections for which this step is kept.
 
         Raises:
             MetricNotFoundError: If a metric is not there and never was.
@@ -84,44 +98,81 @@ class BestMetrics:
         hook = self.hook
         if 'auto' in hook.key_indicators:
             hook._init_rule(hook.rules, [next(iter(metrics))])
-        better = []
-        for metric, rule in self.rules():
-            score = self._judge(runner, metric, metrics)
-            if score is not None and is_better(score, self._score(runner, metric, rule), rule):
-                better.append((metric, score))
-        return better
+        chosen = []
+        for selection in self.selections:
+            scorer = self._scorer(selection)
+            raw, score = scorer.raw(metrics), scorer(metrics)
+            if raw is None or score is None:
+                runner.logger.warning(f'save_best: {scorer.reason}: it cannot be the best, and the best '
+                                      'checkpoint stays as it is.')
+            elif progress.count(hook.by_epoch) >= selection.begin and self._takes(runner, selection, progress, score):
+                best = is_better(score, self._best_score(runner, selection), selection.rule)
+                chosen.append(Choice(selection, score, raw, best))
+        return chosen
 
-    def note(self, runner: Any, metric: str, score: float, name: str) -> None:
+    def keep(self, runner: Any, choice: Choice, progress: Progress, name: str) -> None:
+        """Remember that a step is kept, in the hub too if it is the best."""
+        top = self._top(choice.selection).adding((progress.epoch, progress.iter), choice.score)
+        self._tops[choice.selection.name] = top
+        if choice.is_best:
+            self.note(runner, choice.selection.name, choice.score, name)
+
+    def note(self, runner: Any, name: str, score: float, file: str) -> None:
         """Remember a new best in the hub and on the hook."""
-        path = self.hook.file_backend.join_path(self.hook.out_dir, name)
-        runner.message_hub.update_info(self._key('best_score', metric), score)
-        runner.message_hub.update_info(self._key('best_ckpt', metric), path)
-        self._set_path(metric, path)
+        path = self.hook.file_backend.join_path(self.hook.out_dir, file)
+        runner.message_hub.update_info(self._key('best_score', name), score)
+        runner.message_hub.update_info(self._key('best_ckpt', name), path)
+        self._set_path(name, path)
 
-    def _judge(self, runner: Any, metric: str, metrics: Mapping[str, Any]) -> float | None:
-        if metric not in metrics:
-            hint = f'save_best={metric!r} is not among the metrics of this validation. {near_matches(metric, metrics)}'
-            if metric not in self._seen:
-                raise MetricNotFoundError(f'{hint} Set save_best to one of them, or add a metric that gives it.')
-            runner.logger.warning(f'{hint} It was there before; this validation is left out.')
-            return None
-        self._seen.add(metric)
-        score = as_score(metrics[metric])
-        if score is None or math.isnan(score):
-            runner.logger.warning(f'{metric} is {metrics[metric]} in this validation: it cannot be the best, and '
-                                  'the best checkpoint stays as it is.')
-            return None
-        return score
+    def has_shown(self, metric: str) -> bool:
+        """Whether the name of an earlier best has shown a metric."""
+        return metric in self._shown
 
-    def _score(self, runner: Any, metric: str, rule: str) -> float:
-        worst = self.hook.init_value_map[rule]
-        return float(runner.message_hub.runtime_info.get(self._key('best_score', metric), worst))
+    def show(self, metrics: Iterable[str]) -> None:
+        """Remember the metrics that names show; later validations may leave them out."""
+        self._shown.update(metrics)
 
-    def _key(self, kind: str, metric: str) -> str:
-        return kind if len(self.hook.key_indicators) == 1 else f'{kind}_{metric}'
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the scores of later validations depend on."""
+        return dict(version=1, shown=sorted(self._shown), scores={
+            s.name: dict(self._scorer(s).state_dict(), of=s.expr or s.metric) for s in self.selections})
 
-    def _set_path(self, metric: str, path: str | None) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where a run left off; a selection that means something else now starts anew."""
+        self._shown = set(state['shown'])
+        for selection in self.selections:
+            saved = dict(state['scores'].get(selection.name) or {})
+            if not saved:
+                continue
+            if saved.pop('of') != (selection.expr or selection.metric):
+                print_log(f'save_best: {selection.name!r} is another score than in the checkpoint; its best score '
+                          'counts on, its smoothing starts anew.', 'current', logging.WARNING)
+                continue
+            self._scorer(selection).load_state_dict(saved)
+
+    def _takes(self, runner: Any, selection: Selection, progress: Progress, score: float) -> bool:
+        if not self._top(selection).takes((progress.epoch, progress.iter), score):
+            return False
+        # The best of a run that came from another directory has no record here.
+        return selection.keep != 1 or is_better(
+            score, self._best_score(runner, selection), selection.rule, selection.min_delta)
+
+    def _best_score(self, runner: Any, selection: Selection) -> float | None:
+        value = runner.message_hub.runtime_info.get(self._key('best_score', selection.name))
+        return None if value is None else float(value)
+
+    def _scorer(self, selection: Selection) -> Scorer:
+        return self._scorers.setdefault(selection.name, Scorer(selection))
+
+    def _top(self, selection: Selection) -> TopScores:
+        empty = TopScores(selection.rule, selection.keep, selection.min_delta, {})
+        return self._tops.setdefault(selection.name, empty)
+
+    def _key(self, kind: str, name: str) -> str:
+        return kind if len(self.hook.key_indicators) == 1 else f'{kind}_{name}'
+
+    def _set_path(self, name: str, path: str | None) -> None:
         if len(self.hook.key_indicators) == 1:
             self.hook.best_ckpt_path = path
         else:
-            self.hook.best_ckpt_path_dict[metric] = path
+            self.hook.best_ckpt_path_dict[name] = path

@@ -52,12 +52,13 @@ class StateCapture:
         if metainfo is not None:
             self._constant_meta['dataset_meta'] = to_plain(metainfo)
 
-    def __call__(self, progress: Progress, val_pending: bool) -> dict[str, Any]:
+    def __call__(self, progress: Progress, val_pending: bool, save_optimizer: bool | None = None) -> dict[str, Any]:
         """Return the state at ``progress``; foreign hooks take part through MMEngine's own event.
 
         Args:
             progress (Progress): Completed epochs and iterations.
             val_pending (bool): Whether a validation is due at this step and not done yet.
+            save_optimizer (bool, optional): Whether the optimizer goes into this one. Defaults to None, as always.
 
         Returns:
             dict: The checkpoint; its tensors are the live ones.
@@ -69,7 +70,8 @@ class StateCapture:
             'state_dict': unwrapped_model(runner).state_dict(),
             'message_hub': _hub_state(runner.message_hub, self.history),
         }
-        if self.save_optimizer and isinstance(runner.optim_wrapper, OptimWrapper):
+        wanted = self.save_optimizer if save_optimizer is None else save_optimizer
+        if wanted and isinstance(runner.optim_wrapper, OptimWrapper):
             checkpoint['optimizer'] = runner.optim_wrapper.state_dict()
         schedulers = scheduler_states(runner) if self.save_param_scheduler else None
         if schedulers is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from typing import Any
 
 from mmengine.hooks import CheckpointHook as StockCheckpointHook
@@ -11,10 +12,12 @@ from mmckpt.errors import near_matches
 from mmckpt.hooks.auto_schedule import AutoSchedule
 from mmckpt.policy.auto_interval import AutoInterval
 from mmckpt.policy.duration import parse_duration
+from mmckpt.policy.selection import Selection, asks_for_a_score, parse_selection
 from mmckpt.state.snapshot import Snapshot
 from mmckpt.store import CheckpointStore
 
 _OWN = ('max_overhead', 'mtbf', 'history', 'save_on_exception', 'keep_every', 'store')
+_RULES = ('greater', 'less')
 _STORE = ('async_save', 'on_busy', 'max_failures', 'keep_corrupt')
 
 
@@ -30,6 +33,75 @@ def check_arguments(hook: Any, keep_every: int, history: int) -> None:
         raise ValueError(f'keep_every must be -1 (none) or at least 1, but got {keep_every}.')
     if history < 1:
         raise ValueError(f'history must be at least 1 value, but got {history}.')
+
+
+def split_save_best(stock: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[dict[str, Any], list[Selection]]:
+    """Separate ``save_best`` into what MMEngine takes, names, and what we do, selections.
+
+    Args:
+        stock (callable): MMEngine's constructor, bound to an object.
+        args (tuple): Positional arguments of the hook.
+        kwargs (dict): Keyword arguments of the hook.
+
+    Returns:
+        tuple: All arguments by name, and the selections; none where MMEngine
+        is to refuse ``save_best``.
+
+    Raises:
+        ValueError: If a spec is wrong or two have one name.
+    """
+    arguments = inspect.signature(stock).bind(*args, **kwargs).arguments
+    arguments.update(arguments.pop('kwargs', {}))
+    given = arguments.get('save_best')
+    several = list(given) if isinstance(given, (list, tuple)) else [given]
+    if not all(isinstance(value, str) or asks_for_a_score(value) for value in several):
+        return arguments, []
+    selections = [parse_selection(value) for value in several]
+    names = [selection.name for selection in selections]
+    if len(set(names)) < len(names) and any(not isinstance(value, str) for value in several):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f'save_best has two selections named {twice!r}: give one of them another name, as in '
+                         f"dict(name='{twice}_smooth', metric=..., smooth=0.6).")
+    arguments['save_best'] = names if isinstance(given, (list, tuple)) or not isinstance(given, str) else given
+    return arguments, selections
+
+
+def settle_rules(selections: list[Selection], names: list[str], rules: list, greater: list[str],
+                 less: list[str]) -> list[Selection]:
+    """Give each selection its rule; ``'auto'`` has none until a validation names the metric.
+
+    Args:
+        selections (list[Selection]): As they were given.
+        names (list[str]): MMEngine's key indicators; for ``'auto'`` the metric that stands for it.
+        rules (list): The hook's ``rule``, one for each name or one for all; a
+            selection's own wins.
+        greater (list[str]): The hook's ``greater_keys``.
+        less (list[str]): The hook's ``less_keys``.
+
+    Raises:
+        KeyError: If a rule is another word.
+        ValueError: If one cannot be inferred.
+    """
+    rules = rules * len(names) if len(rules) == 1 else rules
+    for rule in rules:
+        if rule not in _RULES and rule is not None:
+            raise KeyError(f'rule must be greater, less or None, but got {rule}. {near_matches(rule, _RULES)}')
+    settled = []
+    for selection, name, rule in zip(selections, names, rules):
+        if selection.name == 'auto' and name != 'auto':
+            selection = replace(selection, name=name, metric=name)
+        if selection.rule is None and rule is not None:
+            selection = replace(selection, rule=rule)
+        settled.append(selection if name == 'auto' else selection.with_rule(greater, less))
+    return settled
+
+
+def refuse_specs(selections: list[Selection], out_dir: str) -> None:
+    """Raise ValueError for selections that MMEngine's own code cannot serve: the files do not lie on a local disk."""
+    for selection in selections:
+        if replace(selection, rule=None) != parse_selection(selection.name):
+            raise ValueError(f'save_best: the spec of {selection.name!r} needs checkpoints on a local disk, but they '
+                             f'go to {out_dir}. Give names of metrics only, or an out_dir on a local disk.')
 
 
 def auto_schedule(interval: Any, max_overhead: float, mtbf: Any) -> AutoSchedule | None:

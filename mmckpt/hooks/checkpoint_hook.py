@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-import math
-import os.path as osp
 from collections import deque
 from functools import partial
 from typing import Any
 
 from mmengine.dist import is_main_process
-from mmengine.fileio import FileClient, LocalBackend, get_file_backend
+from mmengine.fileio import FileClient, LocalBackend
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 
-from mmckpt.errors import near_matches
+from mmckpt.hooks.best_files import BestFiles
 from mmckpt.hooks.best_metrics import BestMetrics
-from mmckpt.hooks.capture import StateCapture, predicted_bytes
-from mmckpt.hooks.checkpoint_arguments import auto_schedule, check_arguments, checked_store_cfg
+from mmckpt.hooks.capture import StateCapture
+from mmckpt.hooks.checkpoint_arguments import (
+    auto_schedule,
+    check_arguments,
+    checked_store_cfg,
+    refuse_specs,
+    settle_rules,
+    split_save_best,
+)
 from mmckpt.hooks.mapped_resume import MappedResume
 from mmckpt.hooks.preflight import resume_preflight
 from mmckpt.hooks.resume import LoadedCheckpoint, choose_resume_file
-from mmckpt.hooks.resume_banner import resume_banner
+from mmckpt.hooks.run_store import (
+    finish_resume,
+    locate,
+    open_store,
+    report_retention,
+    retention_of,
+    save_at_exception,
+)
 from mmckpt.hooks.runner_adapter import (
     bound_history,
-    broadcast_object,
     is_training,
     on_train_exit,
     progress_after_epoch,
@@ -31,9 +42,8 @@ from mmckpt.hooks.runner_adapter import (
     validation_due,
 )
 from mmckpt.hooks.step_writer import StepWriter
-from mmckpt.hooks.validation_delta import PendingValidationHook
-from mmckpt.policy.retention import AnyOf, KeepBest, KeepEvery, KeepLast, KeepNone, KeepRoles
-from mmckpt.policy.selection import DEFAULT_GREATER, DEFAULT_LESS, infer_rule
+from mmckpt.policy.retention import AnyOf
+from mmckpt.policy.selection import DEFAULT_GREATER, DEFAULT_LESS
 from mmckpt.progress import Progress
 from mmckpt.registry import HOOKS
 from mmckpt.store import CheckpointStore, Record
@@ -49,17 +59,17 @@ class CheckpointHook(_CheckpointHook):
     It takes every argument of MMEngine's ``CheckpointHook`` with the same
     meaning, file names and ``message_hub`` entries. What differs:
 
-    - A file is written under a temporary name, synced and renamed, and counts
-      only when its record (with a digest of its bytes) is in
-      ``mmckpt_index.json``. Nothing is deleted before its replacement is there.
-    - A best checkpoint holds the whole training state, so one can resume from
-      it; it is a hard link where the same step has been written already.
-    - A step is written once, before its validation. What the validation
-      changed goes into the file's record, and a validation that was killed is
-      made up on the resume.
+    - A file counts only when its bytes are on the disk and its record, with a
+      digest of them, is in ``mmckpt_index.json``. Nothing is deleted before
+      its replacement is there.
+    - A best checkpoint holds the whole training state; it is a hard link where
+      the same step has been written already.
+    - A step is written once, before its validation. What that changed goes
+      into the record; one that was killed is made up on the resume.
     - A resume starts from the newest file that verifies, and restores the
       state of every hook with ``state_dict`` and ``load_state_dict``.
-    - Rules are inferred for more metrics (AP, PCK, EPE, abs_rel, ...).
+    - Rules are inferred for more metrics, and ``save_best`` takes, next to
+      names, specs: see :class:`mmckpt.policy.selection.Selection`.
 
     Storage backends other than the local disk are served by MMEngine's own
     code, without these guarantees.
@@ -94,9 +104,11 @@ class CheckpointHook(_CheckpointHook):
         ValueError: If an argument is unknown or out of its range.
 
     Example:
-        >>> default_hooks = dict(checkpoint=dict(
-        ...     type='mmckpt.CheckpointHook', interval=10, max_keep_ckpts=3,
-        ...     save_best=['AP', 'PCK'], rule='greater'))
+        >>> hook = CheckpointHook(interval=10, max_keep_ckpts=3, save_best=[
+        ...     'AP', dict(metric='PCK', keep=3, smooth=0.6),
+        ...     dict(name='score', expr='0.7 * AP + 0.3 * PCK', rule='greater')])
+        >>> hook.key_indicators, hook.rules
+        (['AP', 'PCK', 'score'], ['greater', 'greater', 'greater'])
     """
 
     _default_greater_keys = list(DEFAULT_GREATER)
@@ -105,23 +117,25 @@ class CheckpointHook(_CheckpointHook):
     def __init__(self, *args: Any, max_overhead: float = 0.01, mtbf: str | float | None = None,
                  history: int = 1000, save_on_exception: bool = False, keep_every: int = -1,
                  store: dict | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        arguments, self.selections = split_save_best(super().__init__, args, kwargs)
+        super().__init__(**arguments)
         check_arguments(self, keep_every, history)
         self._auto = auto_schedule(self.interval, max_overhead, mtbf)
         self.history = history
         self.save_on_exception = save_on_exception
         self.keep_every = keep_every
         self.store_cfg, self.keep_corrupt = checked_store_cfg(store)
-        self._rejected: list[Record] = []
+        self.rejected: list[Record] = []
         self._mapped = MappedResume()
         self.store: CheckpointStore | None = None
         self._asked_out_dir = self.out_dir
         self._is_training = False
         self._loaded: LoadedCheckpoint | None = None
         # Of the rollback that the next attempt begins with.
-        self._event: dict | None = None
+        self.event: dict | None = None
         self._metrics: dict[str, float] = {}
         self._best = BestMetrics(self)
+        self._best_files = BestFiles(self, self._best)
         # While a training runs and its files lie on the local disk.
         self._writer: StepWriter | None = None
 
@@ -131,10 +145,10 @@ class CheckpointHook(_CheckpointHook):
         """Choose the newest valid file for a resume, before the Runner loads one."""
         if not is_training(runner):
             return
-        self._locate(runner)
+        locate(self, runner, self._asked_out_dir)
         on_train_exit(runner, partial(self._close, runner))
         if self._is_local:
-            self._rejected = choose_resume_file(runner, self.out_dir)
+            self.rejected = choose_resume_file(runner, self.out_dir)
             self._mapped.prepare(runner)
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
@@ -145,7 +159,7 @@ class CheckpointHook(_CheckpointHook):
 
     def before_train(self, runner: Any) -> None:
         """Open the store and finish a resume."""
-        self._locate(runner)
+        locate(self, runner, self._asked_out_dir)
         self._is_training = True
         runner.logger.info(f'Checkpoints will be saved to {self.out_dir}.')
         loaded, self._loaded = self._loaded, None
@@ -159,13 +173,14 @@ class CheckpointHook(_CheckpointHook):
         self._best.resume(runner)
         self._resume_keep_ids(runner)
         if not self._is_local:
+            refuse_specs(self.selections, self.out_dir)
             return
         if is_main_process():
-            self._open_store(runner, loaded)
+            self.store = open_store(self, runner, loaded)
         capture = StateCapture(runner, self.save_optimizer, self.save_param_scheduler, self.history)
         self._writer = StepWriter(capture, self.store, self._auto)
         if loaded is not None:
-            self._finish_resume(runner, loaded)
+            finish_resume(self, runner, loaded, self._best, self._writer)
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
                          outputs: dict | None = None) -> None:
@@ -204,7 +219,7 @@ class CheckpointHook(_CheckpointHook):
 
     def after_val(self, runner: Any) -> None:
         """Complete the records of this step's files with what the validation changed."""
-        if self._writer is not None and self._writer.has(progress_between(runner)):
+        if self._writer is not None and self._writer.wrote(progress_between(runner)):
             self._writer.complete(self._metrics)
 
     def after_train(self, runner: Any) -> None:
@@ -213,6 +228,7 @@ class CheckpointHook(_CheckpointHook):
             self._save_unsaved_end(runner)
         if self.store is not None:
             self.store.wait()
+            report_retention(runner, self.store)
         super().after_train(runner)
 
     def save_interrupted(self, runner: Any, progress: Progress) -> None:
@@ -233,7 +249,7 @@ class CheckpointHook(_CheckpointHook):
             name (str): The file that training goes back to.
             event (dict): What the history of attempts keeps of it.
         """
-        self._writer, self._rejected, self._event = None, [], dict(event)
+        self._writer, self._rejected, self.event = None, [], dict(event)
         if self.store is not None:
             store, self.store = self.store, None
             store.rewind(name)
@@ -257,7 +273,7 @@ class CheckpointHook(_CheckpointHook):
         if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
             self.keep_ckpt_ids.append(step)
             runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
-        name = self._point_last(runner, step)
+        name = self.point_last(runner, step)
         self._writer.write(name, progress, roles=('periodic',), val_pending=val_pending)
 
     def _save_unsaved_end(self, runner: Any) -> None:
@@ -274,34 +290,24 @@ class CheckpointHook(_CheckpointHook):
         if self._writer is None:
             super()._save_best_checkpoint(runner, metrics)
             return
-        progress = progress_between(runner)
-        step_file = self.filename_tmpl.format(progress.count(self.by_epoch))
-        improved = self._best.improved(runner, metrics)
-        if self.store is not None:
-            self.store.retention = self._retention()
-        for metric, score in improved:
-            self._best.note(runner, metric, score, f'best_{metric}_{step_file}'.replace('/', '_'))
-        # As with stock, the step of a best has a file under its plain name too, once there are periodic files.
-        named = (bool(improved) and not self._writer.has(progress) and self.last_ckpt is not None
-                 and osp.basename(self.last_ckpt) != step_file)
-        if named:
-            self._point_last(runner, progress.count(self.by_epoch))
-        for metric, score in improved:
-            self._place_best(runner, metric, score, progress)
-        if named and self._writer.has(progress):
-            self._writer.link(step_file, roles=tuple(f'best:{m}' for m, _ in improved), scores=dict(improved),
-                              point_last=True)
+        self._best_files.save(runner, self._writer, metrics)
 
-    def _place_best(self, runner: Any, metric: str, score: float, progress: Progress) -> None:
-        name = osp.basename(self._best.path(metric))
-        roles, scores = (f'best:{metric}',), {metric: score}
-        if self._writer.has(progress):
-            self._writer.link(name, roles=roles, scores=scores)
-        else:
-            self._writer.write(name, progress, roles=roles, scores=scores, point_last=False)
-        runner.logger.info(
-            f'The best checkpoint with {score:0.4f} {metric} at {progress.count(self.by_epoch)} '
-            f'{"epoch" if self.by_epoch else "iter"} is saved to {name}.')
+    def point_last(self, runner: Any, step: int) -> str:
+        """Let the file of a step be the last one, here and in the hub; return its name."""
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        return name
+
+    # State --------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what later judgements depend on and neither hub nor records hold."""
+        return self._best.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on judging where a run left off."""
+        self._best.load_state_dict(state)
 
     # Set-up ------------------------------------------------------------------
 
@@ -317,74 +323,14 @@ class CheckpointHook(_CheckpointHook):
         backend = self.file_backend
         return isinstance(getattr(backend, 'client', backend), LocalBackend)
 
-    def _locate(self, runner: Any) -> None:
-        """Find directory and backend; both are needed before and during training."""
-        asked = self._asked_out_dir
-        self.out_dir = runner.work_dir if asked is None else asked
-        self._file_client: FileClient | None = None
-        self.file_backend = (self.file_client if self.file_client_args is not None
-                             else get_file_backend(self.out_dir, backend_args=self.backend_args))
-        if self.out_dir != runner.work_dir:
-            basename = osp.basename(runner.work_dir.rstrip(osp.sep))
-            self.out_dir = self.file_backend.join_path(self.out_dir, basename)
-
-    def _open_store(self, runner: Any, loaded: LoadedCheckpoint | None) -> None:
-        self.store = CheckpointStore(
-            self.out_dir, retention=self._retention(), pointer=osp.join(runner.work_dir, 'last_checkpoint'),
-            logger=runner.logger, **self.store_cfg)
-        self.store.open(resumed_from=None if loaded is None else loaded.path, event=self._event)
-        if self.keep_corrupt:
-            for record in self._rejected:
-                self.store.set_aside(record)
-        self._check_fits(runner)
-        earlier = len(self.store.records())
-        if loaded is None and earlier:
-            runner.logger.warning(
-                f'{self.out_dir} holds {earlier} checkpoints of an earlier run, and this run starts anew: files of '
-                'the same name will be replaced, all others stay. Pass --resume (resume=True) to go on with that '
-                'run, or choose another work_dir.')
-
-    def _check_fits(self, runner: Any) -> None:
-        """Say before training has cost an hour that its checkpoints will not fit on the disk."""
-        known = self.store.records_of_run()
-        size = known[-1].size if known else predicted_bytes(runner, self.save_optimizer)
-        files = self.store.retention.most_files()
-        if files is None and isinstance(self.interval, int) and self.interval > 0:
-            steps = runner.max_epochs if self.by_epoch else runner.max_iters
-            files = math.ceil(steps / self.interval) + len(self._best.rules())
-        if files is not None:
-            self.store.check_run_fits(size, files)
-
-    def _finish_resume(self, runner: Any, loaded: LoadedCheckpoint) -> None:
-        name = osp.basename(loaded.path)
-        local = self.store is not None and osp.realpath(loaded.path) == osp.realpath(osp.join(self.out_dir, name))
-        known = local and self.store.find(name) is not None
-        records, known = broadcast_object((self.store and self.store.records_of_run(), known))
-        self._best.resume_from_store(runner, records)
-        runner.logger.info(resume_banner(runner, loaded))
-        if loaded.validation_pending and runner.val_loop is not None:
-            if known:
-                # The record of this file takes the results, and a best can be a link to it.
-                self._writer.adopt(name, progress_between(runner))
-            runner.register_hook(PendingValidationHook())
-
-    def _retention(self) -> Any:
-        periodic = KeepRoles('periodic') if self.max_keep_ckpts < 0 else KeepLast(self.max_keep_ckpts)
-        policies = [periodic, KeepNone('interrupted'), KeepNone('exception')]
-        policies += [KeepBest(f'best:{metric}', 1, rule) for metric, rule in self._best.rules()]
-        if self.keep_every > 0:
-            policies.append(KeepEvery(self.keep_every, by_epoch=self.by_epoch))
-        return AnyOf(*policies)
+    def retention(self) -> AnyOf:
+        """Return what is kept of the current run."""
+        return retention_of(self, self._best.selections)
 
     def _init_rule(self, rules: list, key_indicators: list) -> None:
-        rules = rules * len(key_indicators) if len(rules) == 1 else rules
-        for rule in rules:
-            if rule not in self.rule_map and rule is not None:
-                raise KeyError(
-                    f'rule must be greater, less or None, but got {rule}. {near_matches(rule, self.rule_map)}')
+        self.selections = settle_rules(self.selections, key_indicators, rules, self.greater_keys, self.less_keys)
         self.key_indicators = key_indicators
-        self.rules = [rule if rule or key == 'auto' else infer_rule(key, None, self.greater_keys, self.less_keys)
-                      for key, rule in zip(key_indicators, rules)]
+        self.rules = [selection.rule for selection in self.selections]
         self.is_better_than.update((k, self.rule_map[r]) for k, r in zip(key_indicators, self.rules) if r)
 
     def _resume_keep_ids(self, runner: Any) -> None:
@@ -393,20 +339,9 @@ class CheckpointHook(_CheckpointHook):
             self.keep_ckpt_ids: deque = deque(ids, self.max_keep_ckpts)
         self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt', self.last_ckpt)
 
-    def _point_last(self, runner: Any, step: int) -> str:
-        name = self.filename_tmpl.format(step)
-        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
-        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        return name
-
     def _close(self, runner: Any, reason: str, error: BaseException | None) -> None:
         if self._writer is not None and reason == 'exception' and self.save_on_exception:
-            # Updates that were applied; the Runner counts an iteration after its last hook.
-            applied = getattr(runner.optim_wrapper, '_inner_count', runner.iter)
-            try:
-                self._writer.write_at_exception(Progress(runner.epoch, max(runner.iter, applied)), error)
-            except Exception:
-                runner.logger.exception('The state at the exception could not be saved.')
+            save_at_exception(runner, self._writer, error)
         self._writer = None
         self._is_training = False
         if self.store is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from typing import Any
 
 from mmengine.dist import is_main_process
 
@@ -13,13 +15,28 @@ from mmckpt.hooks.rank_state import RankState
 from mmckpt.hooks.runner_adapter import broadcast_object
 from mmckpt.hooks.validation_delta import ValidationDelta
 from mmckpt.progress import Progress
-from mmckpt.store import CheckpointStore
+from mmckpt.store import CheckpointStore, Record
+
+# Scores and rules by the name of a selection.
+Judged = dict[str, dict[str, Any]]
+# With keep=-1 a run may have thousands of bests.
+MOST_NOTES = 500
+
+
+class _Written:
+    """Names of one file, and what changes in the training state after it was captured."""
+
+    def __init__(self, name: str, runner: Any) -> None:
+        self.names = [name]
+        self.delta = ValidationDelta(runner) if is_main_process() else None
 
 
 class StepWriter:
     """The files of the step that was saved last.
 
-    Every method is called on every rank; only rank 0 has a store.
+    There is one, to which the further names are linked, and seldom another
+    one with (or without) the optimizer. Every method is called on every rank;
+    only rank 0 has a store.
 
     Args:
         capture (StateCapture): Builds the checkpoint dict.
@@ -33,60 +50,85 @@ class StepWriter:
         self.schedule = schedule
         self.rank_state = RankState()
         self._progress: Progress | None = None
-        self._names: list[str] = []
-        self._delta: ValidationDelta | None = None
+        # By whether the optimizer is in the file.
+        self._written: dict[bool, _Written] = {}
 
     def has(self, progress: Progress) -> bool:
         """Whether a file of this step was written, which other names can be linked to."""
-        return self._progress == progress
+        return self._progress == progress and self.capture.save_optimizer in self._written
+
+    def wrote(self, progress: Progress) -> bool:
+        """Whether any file of this step was written."""
+        return self._progress == progress and bool(self._written)
 
     def adopt(self, name: str, progress: Progress) -> None:
         """Take a file that an earlier process wrote for the step at hand."""
-        self._begin(name, progress)
+        self._progress, self._written = progress, {self.capture.save_optimizer: _Written(name, self.capture.runner)}
 
-    def write(self, name: str, progress: Progress, *, roles: tuple[str, ...], scores: dict[str, float] | None = None,
-              val_pending: bool = False, point_last: bool = True) -> None:
+    def write(self, name: str, progress: Progress, *, roles: tuple[str, ...], judged: Judged | None = None,
+              val_pending: bool = False, point_last: bool = True, save_optimizer: bool | None = None) -> None:
         """Write the state of a step; a save that failed leaves no step to link to.
 
         Args:
             name (str): File name.
             progress (Progress): Completed counts.
             roles (tuple[str]): What the file is kept for.
-            scores (dict, optional): Score of each best role. Defaults to None.
+            judged (dict, optional): ``scores`` and ``rules`` of each best role. Defaults to None.
             val_pending (bool): Whether a validation is due right after this step. Defaults to False.
             point_last (bool): Whether ``last_checkpoint`` shall name it. Defaults to True.
+            save_optimizer (bool, optional): Whether the optimizer is in it. Defaults to None, as always.
         """
         started = time.perf_counter()
         runner = self.capture.runner
+        full = self.capture.save_optimizer if save_optimizer is None else save_optimizer
         # A collective, so on every rank: before_save_checkpoint is called on rank 0 only.
         runner.call_hook('gather_checkpoint_state')
         self.rank_state.gather(runner)
-        self._begin(name, progress)
+        if self._progress != progress:
+            self._progress, self._written = progress, {}
+        self._written[full] = _Written(name, runner)
         saved = False
         if self.store is not None:
-            state = self.capture(progress, val_pending)
+            state = self.capture(progress, val_pending, full)
             envelope(state)['ranks'] = self.rank_state.state()
-            saved = self.store.write(name, state, progress=progress, roles=roles, scores=scores,
-                                     val_pending=val_pending, point_last=point_last)
+            envelope(state)['bests'] = best_notes(self.store.records_of_run(), name, progress, roles, judged or {})
+            saved = self.store.write(name, state, progress=progress, roles=roles, val_pending=val_pending,
+                                     point_last=point_last, **(judged or {}))
         # All ranks must agree on what there is to link.
         if not broadcast_object(saved):
-            self._progress = None
+            del self._written[full]
         if self.schedule is not None:
             written = self.store.last_write_seconds if self.store is not None else 0.0
             self.schedule.saved(runner, progress, time.perf_counter() - started, written)
 
-    def link(self, name: str, *, roles: tuple[str, ...], scores: dict[str, float], point_last: bool = False) -> None:
-        """Give the file of this step one more name."""
+    def place(self, name: str, progress: Progress, *, roles: tuple[str, ...], judged: Judged,
+              save_optimizer: bool | None = None, point_last: bool = False) -> None:
+        """Let a file have the state of this step: a link if it is written already.
+
+        Args:
+            name (str): File name.
+            progress (Progress): Completed counts.
+            roles (tuple[str]): What the file is kept for.
+            judged (dict): ``scores`` and ``rules`` of each best role.
+            save_optimizer (bool, optional): Whether the optimizer is in it. Defaults to None, as always.
+            point_last (bool): Whether ``last_checkpoint`` shall name it. Defaults to False.
+        """
+        full = self.capture.save_optimizer if save_optimizer is None else save_optimizer
+        written = self._written.get(full) if self._progress == progress else None
+        if written is None:
+            self.write(name, progress, roles=roles, judged=judged, point_last=point_last, save_optimizer=full)
+            return
         if self.store is not None:
-            self.store.link(self._names[0], name, roles=roles, scores=scores, point_last=point_last)
-        self._names.append(name)
+            self.store.link(written.names[0], name, roles=roles, point_last=point_last, **judged)
+        written.names.append(name)
 
     def complete(self, metrics: dict[str, float]) -> None:
         """Put what the validation of this step changed into the records of its files."""
-        if self.store is not None and self._delta is not None:
-            self.store.amend(self._names, metrics=metrics, val_pending=False,
-                             post_validation=self._delta.collect(metrics))
-        self._progress = self._delta = None
+        for written in self._written.values():
+            if self.store is not None and written.delta is not None:
+                self.store.amend(written.names, metrics=metrics, val_pending=False,
+                                 post_validation=written.delta.collect(metrics))
+        self._progress, self._written = None, {}
 
     def write_at_exception(self, progress: Progress, error: BaseException | None) -> None:
         """Save what there is, on this rank alone: the others may never come to a collective."""
@@ -97,6 +139,27 @@ class StepWriter:
         self.store.write(f'exception_iter_{progress.iter}.pth', state, progress=progress, roles=('exception',),
                          point_last=False)
 
-    def _begin(self, name: str, progress: Progress) -> None:
-        self._progress, self._names = progress, [name]
-        self._delta = ValidationDelta(self.capture.runner) if is_main_process() else None
+
+def best_notes(records: Sequence[Record], name: str, progress: Progress, roles: tuple[str, ...],
+               judged: Judged) -> list[dict[str, Any]]:
+    """Return what a rebuilt index cannot know otherwise: which files are bests, and their scores.
+
+    It travels in every file, since the index may be lost.
+
+    Args:
+        records (Sequence[Record]): Records of this run.
+        name (str): The file about to be written.
+        progress (Progress): Its step.
+        roles (tuple[str]): Its roles.
+        judged (dict): Its ``scores`` and ``rules``.
+
+    Returns:
+        list[dict]: ``name``, ``epoch``, ``iter``, ``roles``, ``scores``, ``rules`` and ``metrics`` of each best.
+    """
+    notes = [dict(name=r.name, epoch=r.epoch, iter=r.iter, roles=list(r.roles), scores=dict(r.scores),
+                  rules=dict(r.rules), metrics=dict(r.metrics))
+             for r in records if r.name != name and r.scores]
+    if judged:
+        notes.append(dict(name=name, epoch=progress.epoch, iter=progress.iter, roles=list(roles),
+                          scores=dict(judged['scores']), rules=dict(judged['rules']), metrics={}))
+    return notes[-MOST_NOTES:]

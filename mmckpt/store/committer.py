@@ -45,6 +45,7 @@ class Committer:
         self.bytes_written = 0
         self.files_written = 0
         self.bytes_freed = 0
+        self.files_dropped = 0
         self.last_write_seconds = 0.0
         self.failures = 0
 
@@ -160,9 +161,11 @@ class Committer:
         if not records:
             return []
         directory = self.catalog.directory
-        freed = bytes_on_disk([directory / record.name for record in records])
+        sizes = sizes_on_disk([directory / record.name for record in records])
+        freed = sum(sizes)
         self.catalog.drop(records)
         self.bytes_freed += freed
+        self.files_dropped += len(sizes)
         # A second name of bytes that are kept frees nothing and is nobody's news.
         self.logger.log(
             logging.INFO if freed else logging.DEBUG, 'Dropped %s: %s freed, %s in this run so far.',
@@ -213,12 +216,14 @@ class Committer:
 
 def _linked(original: Record, draft: Record, seq: int) -> Record:
     return replace(original, name=draft.name, seq=seq, run=draft.run, attempt=draft.attempt,
-                   roles=draft.roles, scores=draft.scores, metrics={**original.metrics, **draft.metrics})
+                   roles=draft.roles, scores=draft.scores, rules=draft.rules,
+                   metrics={**original.metrics, **draft.metrics})
 
 
 def _more_roles(original: Record, draft: Record) -> Record:
     return replace(original, roles=tuple(dict.fromkeys([*original.roles, *draft.roles])),
-                   scores={**original.scores, **draft.scores}, metrics={**original.metrics, **draft.metrics})
+                   scores={**original.scores, **draft.scores}, rules={**original.rules, **draft.rules},
+                   metrics={**original.metrics, **draft.metrics})
 
 
 def _same_file(first: Path, second: Path) -> bool:
@@ -227,6 +232,11 @@ def _same_file(first: Path, second: Path) -> bool:
 
 def bytes_on_disk(paths: list[Path]) -> int:
     """Return what the disk gains when all of these names go; a file with another name stays."""
+    return sum(sizes_on_disk(paths))
+
+
+def sizes_on_disk(paths: list[Path]) -> list[int]:
+    """Return the bytes of each file of which no name is left when all of these names go."""
     sizes: dict[int, int] = {}
     names_left: dict[int, int] = {}
     for path in paths:
@@ -236,4 +246,4 @@ def bytes_on_disk(paths: list[Path]) -> int:
             continue
         sizes[status.st_ino] = status.st_size
         names_left[status.st_ino] = names_left.get(status.st_ino, status.st_nlink) - 1
-    return sum(size for inode, size in sizes.items() if names_left[inode] == 0)
+    return [size for inode, size in sizes.items() if names_left[inode] == 0]

@@ -21,7 +21,9 @@ def rebuild_index(directory: Path, logger: Logger, trust: bool = False) -> Index
     """Read every checkpoint of a directory and number them by epoch, iteration and age.
 
     What only the index knew is lost: results of validations (an unfinished
-    one will be run again), and which run a file belongs to.
+    one will be run again), and which run a file belongs to. Which files are
+    bests, by which scores and rules, is noted in the files that were written
+    after them, and in themselves.
 
     Args:
         directory (Path): The directory; only its ``*.pth`` files are looked at.
@@ -32,16 +34,32 @@ def rebuild_index(directory: Path, logger: Logger, trust: bool = False) -> Index
     Returns:
         Index: Records of the files that hold a checkpoint.
     """
-    found = []
+    found, notes = [], {}
     for path in sorted(directory.glob(PATTERN)):
-        record = _record_of(path, logger, trust)
-        if record is not None:
-            found.append(((record.epoch, record.iter, record.time, PERIODIC in record.roles), record))
-    found.sort(key=lambda item: item[0])
-    return Index().with_records(replace(record, seq=i) for i, (_, record) in enumerate(found, start=1))
+        checkpoint = _checkpoint_of(path, logger, trust)
+        if checkpoint is not None:
+            found.append(_describe(path, checkpoint, '' if trust else file_digest(path)))
+            notes.update(_notes_of(checkpoint))
+    found = [_with_note(record, notes.get((record.name, record.epoch, record.iter))) for record in found]
+    found.sort(key=lambda record: (record.epoch, record.iter, record.time, PERIODIC in record.roles))
+    return Index().with_records(replace(record, seq=i) for i, record in enumerate(found, start=1))
 
 
-def _record_of(path: Path, logger: Logger, trust: bool) -> Record | None:
+def _notes_of(checkpoint: dict[str, Any]) -> dict[tuple[str, int, int], dict[str, Any]]:
+    """What a file of ours tells of the bests of its run, by name and step."""
+    ours = checkpoint.get('mmckpt')
+    notes = ours.get('bests', []) if isinstance(ours, dict) else []
+    return {(note['name'], note['epoch'], note['iter']): note for note in notes}
+
+
+def _with_note(record: Record, note: dict[str, Any] | None) -> Record:
+    if note is None or FOREIGN in record.roles:
+        return record
+    return replace(record, roles=tuple(note['roles']), scores=dict(note['scores']), rules=dict(note['rules']),
+                   metrics=dict(note['metrics']))
+
+
+def _checkpoint_of(path: Path, logger: Logger, trust: bool) -> dict[str, Any] | None:
     if path.is_symlink() or not path.is_file():
         return None
     fault = None if trust else archive_fault(path)
@@ -55,7 +73,7 @@ def _record_of(path: Path, logger: Logger, trust: bool) -> Record | None:
         return None
     if 'state_dict' not in checkpoint or 'meta' not in checkpoint:
         return None
-    return _describe(path, checkpoint, '' if trust else file_digest(path))
+    return checkpoint
 
 
 def _describe(path: Path, checkpoint: dict[str, Any], digest: str) -> Record:

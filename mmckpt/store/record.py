@@ -31,6 +31,7 @@ class Record:
         roles (tuple[str, ...]): What the file is kept for: ``'periodic'``, ``'best:AP'``, ``'foreign'``.
         scores (dict[str, float]): Score by which it was judged, by metric. Defaults to {}.
         metrics (dict[str, float]): Metrics of the validation at its step. Defaults to {}.
+        rules (dict[str, str]): ``'greater'`` or ``'less'`` for each score. Defaults to {}, not known.
         val_pending (bool): Whether a validation was due at its step and is not done yet. Defaults to False.
         post_validation (dict, optional): What that validation changed after the
             file had been written, in plain JSON types. Defaults to None.
@@ -56,6 +57,7 @@ class Record:
     metrics: dict[str, float] = field(default_factory=dict)
     val_pending: bool = False
     post_validation: dict[str, Any] | None = None
+    rules: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record in types that every JSON reader takes (NaN and inf as strings)."""
@@ -78,6 +80,7 @@ class Record:
         values['roles'] = tuple(values['roles'])
         for key in ('scores', 'metrics'):
             values[key] = {k: float(v) for k, v in values[key].items()}
+        values['rules'] = dict(values.get('rules') or {})
         return cls(**values)
 
 

@@ -117,6 +117,11 @@ class CheckpointStore(StoreView):
         return self._committer.bytes_freed
 
     @property
+    def files_dropped(self) -> int:
+        """Files that retention has removed so far; further names of one file do not count."""
+        return self._committer.files_dropped
+
+    @property
     def last_write_seconds(self) -> float:
         """How long the last file took until it was durable, in seconds."""
         return self._committer.last_write_seconds
@@ -183,7 +188,8 @@ class CheckpointStore(StoreView):
 
     def write(self, name: str, state: Any, *, progress: Progress, roles: Sequence[str],
               scores: Mapping[str, float] | None = None, metrics: Mapping[str, float] | None = None,
-              val_pending: bool = False, point_last: bool = True) -> bool:
+              val_pending: bool = False, point_last: bool = True,
+              rules: Mapping[str, str] | None = None) -> bool:
         """Write a state; in the background it is copied first, and may change at once.
 
         Args:
@@ -196,6 +202,7 @@ class CheckpointStore(StoreView):
             metrics (Mapping[str, float], optional): Metrics at its step. Defaults to None.
             val_pending (bool): Whether a validation is due at this step. Defaults to False.
             point_last (bool): Whether ``last_checkpoint`` shall name it. Defaults to True.
+            rules (Mapping[str, str], optional): Which values of each score are better. Defaults to None.
 
         Returns:
             bool: False if it was skipped or failed, which the log explains. A
@@ -205,7 +212,7 @@ class CheckpointStore(StoreView):
             SaveError: After too many failures in a row, or if a value cannot be pickled.
             Exception: What went wrong in the background since the last call.
         """
-        draft = self._draft(name, roles, scores, metrics, progress, val_pending)
+        draft = self._draft(name, roles, scores, metrics, progress, val_pending, rules)
         started = time.perf_counter()
         try:
             return self._write(draft, state, point_last)
@@ -213,7 +220,8 @@ class CheckpointStore(StoreView):
             self.blocked_seconds += time.perf_counter() - started
 
     def link(self, source: str, name: str, *, roles: Sequence[str], scores: Mapping[str, float] | None = None,
-             metrics: Mapping[str, float] | None = None, point_last: bool = False) -> None:
+             metrics: Mapping[str, float] | None = None, point_last: bool = False,
+             rules: Mapping[str, str] | None = None) -> None:
         """Give a file one more name once it is committed; a copy where there are no hard links.
 
         Args:
@@ -223,9 +231,10 @@ class CheckpointStore(StoreView):
             scores (Mapping[str, float], optional): Score of each best role. Defaults to None.
             metrics (Mapping[str, float], optional): Added to those of the source. Defaults to None.
             point_last (bool): Whether ``last_checkpoint`` shall name it. Defaults to False.
+            rules (Mapping[str, str], optional): Which values of each score are better. Defaults to None.
         """
         check_name(source)
-        draft = self._draft(name, roles, scores, metrics, Progress(0, 0), val_pending=False)
+        draft = self._draft(name, roles, scores, metrics, Progress(0, 0), False, rules)
         self._submit(lambda: self._committer.link(source, draft, point_last))
 
     def amend(self, names: Sequence[str], *, metrics: Mapping[str, float] | None = None,
@@ -320,13 +329,14 @@ class CheckpointStore(StoreView):
         (self._queue or InlineQueue()).submit(job)
 
     def _draft(self, name: str, roles: Sequence[str], scores: Mapping[str, float] | None,
-               metrics: Mapping[str, float] | None, progress: Progress, val_pending: bool) -> Record:
+               metrics: Mapping[str, float] | None, progress: Progress, val_pending: bool,
+               rules: Mapping[str, str] | None) -> Record:
         check_name(name)
         attempt = self._open_attempt()
         return Record(
             name=name, seq=0, run=attempt.run, attempt=attempt.attempt, epoch=progress.epoch,
             iter=progress.iter, time=0.0, size=0, digest='', roles=tuple(roles), scores=dict(scores or {}),
-            metrics=dict(metrics or {}), val_pending=val_pending)
+            metrics=dict(metrics or {}), val_pending=val_pending, rules=dict(rules or {}))
 
     def _open_attempt(self) -> Attempt:
         if self._attempt is None:

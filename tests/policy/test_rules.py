@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.hooks import EarlyStoppingHook
 
-from mmckpt.policy.selection import (
+from mmckpt.policy.selection.rules import (
     GREATER_SUBSTRINGS,
     GREATER_WORDS,
     LESS_SUBSTRINGS,

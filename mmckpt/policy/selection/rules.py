@@ -1,10 +1,10 @@
-"""Which of two validations is better: comparison rules, their inference, and scores."""
+"""Comparison rules, their inference, and what counts as a score."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 Rule = Literal['greater', 'less']
@@ -131,6 +131,24 @@ def as_score(value: Any) -> float | None:
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f'Expected a metric that is one number, but got {type(value).__name__}: '
                          f'{value!r:.100}. Let the metric return a float.') from error
+
+
+def scalar_metrics(metrics: Mapping[str, Any] | None) -> dict[str, float]:
+    """Keep the metrics that are one number, as floats.
+
+    Example:
+        >>> scalar_metrics({'AP': 0.5, 'per_class': [1, 2], 'PCK': None})
+        {'AP': 0.5}
+    """
+    scores = {}
+    for name, value in (metrics or {}).items():
+        try:
+            score = as_score(value)
+        except ValueError:
+            continue
+        if score is not None:
+            scores[name] = score
+    return scores
 
 
 def _equal(metric: str, greater: Sequence[str], less: Sequence[str]) -> Rule | None:

@@ -1,0 +1,135 @@
+"""Names of best checkpoints, and how their files come to be."""
+
+from __future__ import annotations
+
+import os.path as osp
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmckpt.hooks.best_metrics import BestMetrics, Choice
+from mmckpt.hooks.runner_adapter import broadcast_object, progress_between
+from mmckpt.hooks.step_writer import Judged, StepWriter
+from mmckpt.policy.selection import FileTemplate, Selection, safe_characters, scalar_metrics, told_apart
+from mmckpt.progress import Progress
+
+
+class BestFiles:
+    """Gives the files of a step their names as bests, for a ``CheckpointHook``.
+
+    Args:
+        hook (CheckpointHook): The hook.
+        bests (BestMetrics): What is best so far.
+    """
+
+    def __init__(self, hook: Any, bests: BestMetrics) -> None:
+        self.hook = hook
+        self.bests = bests
+        # Names that this process gave, which the index may not show yet, and whose they are.
+        self._given: dict[str, tuple[str, Progress]] = {}
+        self._config: dict[str, Any] | None = None
+
+    def save(self, runner: Any, writer: StepWriter, metrics: Mapping[str, Any]) -> None:
+        """Judge a validation and save what it makes a best; call it on every rank."""
+        progress = progress_between(runner)
+        chosen = self.bests.judge(runner, metrics, progress)
+        if writer.store is not None:
+            # `auto` has its name only now.
+            writer.store.retention = self.hook.retention()
+        if not chosen:
+            return
+        hook, count = self.hook, progress.count(self.hook.by_epoch)
+        step_file = hook.filename_tmpl.format(count)
+        names = self._names(runner, writer, chosen, metrics, progress, step_file)
+        for choice, name in zip(chosen, names):
+            self.bests.keep(runner, choice, progress, name)
+        # As with stock, the step of a best has a file under its plain name too, once there are periodic files.
+        named = (not writer.has(progress) and hook.last_ckpt is not None
+                 and osp.basename(hook.last_ckpt) != step_file)
+        if named:
+            hook.point_last(runner, count)
+        for choice, name in zip(chosen, names):
+            writer.place(name, progress, roles=(f'best:{choice.selection.name}',), judged=judged([choice]),
+                         save_optimizer=choice.selection.save_optimizer)
+            runner.logger.info(self._line(choice, name, progress))
+        if named and writer.has(progress):
+            writer.place(step_file, progress, roles=tuple(f'best:{c.selection.name}' for c in chosen),
+                         judged=judged(chosen), point_last=True)
+
+    def _names(self, runner: Any, writer: StepWriter, chosen: Sequence[Choice], metrics: Mapping[str, Any],
+               progress: Progress, step_file: str) -> list[str]:
+        """Name the file of each choice; a wrong template must fail on all ranks alike."""
+        values = {**scalar_metrics(metrics), 'epoch': progress.epoch, 'iter': progress.iter, 'step': progress.iter,
+                  'lr': _learning_rate(runner)}
+        wished = [self._wish(runner, choice, values, step_file) for choice in chosen]
+        records = [] if writer.store is None else writer.store.records_of_run()
+        owners = {record.name: (role, Progress(record.epoch, record.iter))
+                  for record in records for role in record.roles}
+        owners.update(self._given)
+        owners[step_file] = ('periodic', progress)
+        names = []
+        for choice, name in zip(chosen, wished):
+            ours = f'best:{choice.selection.name}', progress
+            taken = [other for other, owner in owners.items() if not _is_free_for(choice.selection, ours, owner)]
+            names.append(told_apart(name, taken))
+            owners[names[-1]] = self._given[names[-1]] = ours
+        return broadcast_object(names)
+
+    def _wish(self, runner: Any, choice: Choice, values: Mapping[str, Any], step_file: str) -> str:
+        selection = choice.selection
+        if selection.filename is None:
+            return safe_characters(f'best_{selection.name}_{step_file}')
+        template = FileTemplate(selection.filename)
+        if self._config is None:
+            self._config = flat_config(runner.cfg)
+        seen = [field for field in template.fields if self.bests.has_shown(field)]
+        name = template.name({'score': choice.score, 'name': selection.name, **values}, seen, self._config)
+        self.bests.show(field for field in template.fields if field in values)
+        return name
+
+    def _line(self, choice: Choice, name: str, progress: Progress) -> str:
+        hook, selection = self.hook, choice.selection
+        smoothed = '' if selection.smooth is None else f' (smoothed; {choice.raw:0.4f} in this validation)'
+        at = f'at {progress.count(hook.by_epoch)} {"epoch" if hook.by_epoch else "iter"} is saved to {name}.'
+        if choice.is_best:
+            return f'The best checkpoint with {choice.score:0.4f} {selection.name}{smoothed} {at}'
+        which = 'A checkpoint' if selection.keep == -1 else f'One of the {selection.keep} best checkpoints'
+        return f'{which} with {choice.score:0.4f} {selection.name}{smoothed} {at}'
+
+
+def judged(chosen: Sequence[Choice]) -> Judged:
+    """Return scores and rules of choices, as records hold them."""
+    return dict(scores={c.selection.name: c.score for c in chosen},
+                rules={c.selection.name: c.selection.rule for c in chosen})
+
+
+def flat_config(cfg: Any) -> dict[str, Any]:
+    """Return the plain values of a config by dotted path.
+
+    Example:
+        >>> flat_config(dict(model=dict(depth=50, heads=[dict(type='Head')])))
+        {'model.depth': 50, 'model.heads.0.type': 'Head'}
+    """
+    flat: dict[str, Any] = {}
+
+    def walk(path: str, value: Any) -> None:
+        items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(
+            value, (list, tuple)) else None
+        if items is None:
+            if isinstance(value, (str, int, float, bool)):
+                flat[path] = value
+            return
+        for key, item in items:
+            walk(f'{path}.{key}' if path else str(key), item)
+
+    walk('', dict(cfg.items()))
+    return flat
+
+
+def _is_free_for(selection: Selection, ours: tuple[str, Progress], owner: tuple[str, Progress]) -> bool:
+    """Whether a file may be replaced: by the same step trained once more, or by the only best."""
+    return owner == ours or (owner[0] == ours[0] and selection.keep == 1)
+
+
+def _learning_rate(runner: Any) -> float:
+    rates = runner.optim_wrapper.get_lr()
+    return float(next(iter(rates.values()))[0])

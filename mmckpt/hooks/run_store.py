@@ -1,0 +1,130 @@
+"""Where a run keeps its checkpoints, and which: settled before training, reported on after it."""
+
+from __future__ import annotations
+
+import math
+import os.path as osp
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.fileio import get_file_backend
+
+from mmckpt.hooks.best_metrics import BestMetrics
+from mmckpt.hooks.capture import predicted_bytes
+from mmckpt.hooks.resume import LoadedCheckpoint
+from mmckpt.hooks.resume_banner import resume_banner
+from mmckpt.hooks.runner_adapter import broadcast_object, progress_between
+from mmckpt.hooks.step_writer import StepWriter
+from mmckpt.hooks.validation_delta import PendingValidationHook
+from mmckpt.policy.retention import AnyOf, KeepBest, KeepEvery, KeepLast, KeepNone, KeepRoles
+from mmckpt.policy.selection import Selection
+from mmckpt.progress import Progress
+from mmckpt.store import CheckpointStore
+from mmckpt.store.space import megabytes
+
+
+def locate(hook: Any, runner: Any, asked: Any) -> None:
+    """Find directory and backend of a hook's files; both are needed before and during training.
+
+    Args:
+        hook (CheckpointHook): Gets ``out_dir`` and ``file_backend``.
+        runner (Runner): The runner.
+        asked (str or Path, optional): The hook's argument ``out_dir``.
+    """
+    hook.out_dir = runner.work_dir if asked is None else asked
+    hook._file_client = None
+    hook.file_backend = (hook.file_client if hook.file_client_args is not None
+                         else get_file_backend(hook.out_dir, backend_args=hook.backend_args))
+    if hook.out_dir != runner.work_dir:
+        basename = osp.basename(runner.work_dir.rstrip(osp.sep))
+        hook.out_dir = hook.file_backend.join_path(hook.out_dir, basename)
+
+
+def retention_of(hook: Any, selections: Sequence[Selection]) -> AnyOf:
+    """Return what a hook keeps of the current run.
+
+    Args:
+        hook (CheckpointHook): Tells ``max_keep_ckpts`` and ``keep_every``.
+        selections (list[Selection]): By what bests are chosen; with their rules.
+    """
+    policies: list[Any] = [KeepRoles('periodic') if hook.max_keep_ckpts < 0 else KeepLast(hook.max_keep_ckpts)]
+    policies += [KeepNone('interrupted'), KeepNone('exception')]
+    policies += [KeepBest(f'best:{s.name}', s.keep, s.rule) for s in selections]
+    if hook.keep_every > 0:
+        policies.append(KeepEvery(hook.keep_every, by_epoch=hook.by_epoch))
+    return AnyOf(*policies)
+
+
+def finish_resume(hook: Any, runner: Any, loaded: LoadedCheckpoint, bests: BestMetrics, writer: StepWriter) -> None:
+    """Let the bests of the directory count, say what was restored, and make up a validation that was killed."""
+    name = osp.basename(loaded.path)
+    local = writer.store is not None and osp.realpath(loaded.path) == osp.realpath(osp.join(hook.out_dir, name))
+    known = local and writer.store.find(name) is not None
+    records, known = broadcast_object((writer.store and writer.store.records_of_run(), known))
+    bests.resume_from_store(runner, records)
+    runner.logger.info(resume_banner(runner, loaded))
+    if loaded.validation_pending and runner.val_loop is not None:
+        if known:
+            # The record of this file takes the results, and a best can be a link to it.
+            writer.adopt(name, progress_between(runner))
+        runner.register_hook(PendingValidationHook())
+
+
+def save_at_exception(runner: Any, writer: StepWriter, error: BaseException | None) -> None:
+    """Save what there is when training ends by an exception; one of its own is only logged."""
+    # Updates that were applied; the Runner counts an iteration after its last hook.
+    applied = getattr(runner.optim_wrapper, '_inner_count', runner.iter)
+    try:
+        writer.write_at_exception(Progress(runner.epoch, max(runner.iter, applied)), error)
+    except Exception:
+        runner.logger.exception('The state at the exception could not be saved.')
+
+
+def open_store(hook: Any, runner: Any, loaded: LoadedCheckpoint | None) -> CheckpointStore:
+    """Take the directory of a run, on rank 0, and say what the user should know before training.
+
+    Args:
+        hook (CheckpointHook): Tells directory, arguments and retention.
+        runner (Runner): The runner, in ``before_train``.
+        loaded (LoadedCheckpoint, optional): What the run resumes from.
+
+    Raises:
+        LockedError: If another training has the directory.
+    """
+    store = CheckpointStore(
+        hook.out_dir, retention=hook.retention(), pointer=osp.join(runner.work_dir, 'last_checkpoint'),
+        logger=runner.logger, **hook.store_cfg)
+    store.open(resumed_from=None if loaded is None else loaded.path, event=hook.event)
+    if hook.keep_corrupt:
+        for record in hook.rejected:
+            store.set_aside(record)
+    _check_fits(hook, runner, store)
+    earlier = len(store.records())
+    if loaded is None and earlier:
+        runner.logger.warning(
+            f'{hook.out_dir} holds {earlier} checkpoints of an earlier run, and this run starts anew: files of '
+            'the same name will be replaced, all others stay. Pass --resume (resume=True) to go on with that '
+            'run, or choose another work_dir.')
+    return store
+
+
+def report_retention(runner: Any, store: CheckpointStore) -> None:
+    """Say what the run has left on the disk and what retention has saved (R25)."""
+    if not store.files_dropped:
+        return
+    files = {record.digest: record.size for record in store.records_of_run()}
+    runner.logger.info(
+        f'Checkpoints of this run: {len(files)} files, {megabytes(sum(files.values()))} on the disk; '
+        f'{store.files_dropped} more were dropped, which saves {megabytes(store.bytes_freed)}.')
+
+
+def _check_fits(hook: Any, runner: Any, store: CheckpointStore) -> None:
+    """Say before training has cost an hour that its checkpoints will not fit on the disk."""
+    known = store.records_of_run()
+    size = known[-1].size if known else predicted_bytes(runner, hook.save_optimizer)
+    files = store.retention.most_files()
+    if files is None and isinstance(hook.interval, int) and hook.interval > 0:
+        steps = runner.max_epochs if hook.by_epoch else runner.max_iters
+        files = math.ceil(steps / hook.interval) + sum(max(s.keep, 1) for s in hook.selections if s.rule)
+    if files is not None:
+        store.check_run_fits(size, files)
