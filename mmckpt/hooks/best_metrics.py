@@ -63,6 +63,7 @@ class BestMetrics:
 
     def resume(self, runner: Any) -> None:
         """Take the paths of earlier bests from the message hub."""
+        self._tops = {}
         if not self.hook.save_best:
             return
         for name in self.hook.key_indicators:

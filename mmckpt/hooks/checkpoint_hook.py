@@ -249,7 +249,7 @@ class CheckpointHook(_CheckpointHook):
             name (str): The file that training goes back to.
             event (dict): What the history of attempts keeps of it.
         """
-        self._writer, self._rejected, self.event = None, [], dict(event)
+        self._writer, self.rejected, self.event = None, [], dict(event)
         if self.store is not None:
             store, self.store = self.store, None
             store.rewind(name)

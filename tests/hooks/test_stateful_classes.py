@@ -16,7 +16,8 @@ from mmengine.hooks import Hook
 from toy_runner import make_runner
 
 import mmckpt
-from mmckpt.hooks import EarlyStoppingHook, TrainingMonitorHook
+from mmckpt.hooks import CheckpointHook, EarlyStoppingHook, TrainingMonitorHook
+from mmckpt.hooks.best_metrics import BestMetrics
 from mmckpt.hooks.capture import hook_states
 from mmckpt.hooks.reaction_hook import ReactionHook
 from mmckpt.hooks.rollback import RollbackLog
@@ -40,6 +41,7 @@ from mmckpt.monitor.blocks import summarise
 from mmckpt.monitor.events import EventLog
 from mmckpt.monitor.statistics import MetricStatistics, RunningStatistics
 from mmckpt.policy.reaction import SkipCount
+from mmckpt.policy.selection import ExponentialMean, RunningMedian, Scorer, Selection
 from mmckpt.progress import Progress
 
 
@@ -142,7 +144,35 @@ def train(hook, steps, work_dir):
     return said.answers, json.loads(stats.read_text())['terms'] if stats.exists() else None
 
 
+def train_for_bests(hook, steps, work_dir):
+    said = Said()
+    values = ({'AP': value} for value, _ in steps if value == value)
+    runner = make_runner(work_dir, values, [said], checkpoint=hook, epochs=8)
+    runner.train()
+    return said.answers, runner.message_hub.get_info('best_score')
+
+
+def smooth(smoothing, steps, _):
+    return [smoothing(value) for value, _ in steps if value == value]
+
+
+def score(scorer, steps, _):
+    return [scorer({'AP': value}) for value, _ in steps]
+
+
+def judge(bests, steps, work_dir):
+    hook = CheckpointHook(1, save_best=dict(metric='AP', smooth=.6, keep=3))
+    hook._best = hook._best_files.bests = bests
+    bests.hook = hook
+    return train_for_bests(hook, steps, work_dir)
+
+
 STATEFUL = {
+    ExponentialMean: (lambda: ExponentialMean(.6), smooth),
+    RunningMedian: (lambda: RunningMedian(5), smooth),
+    Scorer: (lambda: Scorer(Selection('AP', metric='AP', smooth=.6)), score),
+    BestMetrics: (lambda: BestMetrics(CheckpointHook(1, save_best=dict(metric='AP', smooth=.6, keep=3))), judge),
+    CheckpointHook: (lambda: CheckpointHook(1, save_best=dict(metric='AP', smooth=.6, keep=3)), train_for_bests),
     RunningStatistics: (RunningStatistics, count),
     MetricStatistics: (lambda: MetricStatistics('greater'), summarise_statistics),
     SpikeDetector: (lambda: SpikeDetector(factor=2.), detect('loss')),

@@ -69,7 +69,7 @@ class Scorer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the smoothing and the metrics seen so far."""
-        return dict(seen=sorted(self._seen), smoothing=None if self._smoothing is None else dict(
+        return dict(version=1, seen=sorted(self._seen), smoothing=None if self._smoothing is None else dict(
             self._smoothing.state_dict(), kind=type(self._smoothing).__name__))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

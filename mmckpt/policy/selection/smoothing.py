@@ -51,7 +51,7 @@ class ExponentialMean:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sums, in numbers."""
-        return dict(sum=self._sum, weights=self._weights)
+        return dict(version=1, sum=self._sum, weights=self._weights)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on with saved sums."""
@@ -85,7 +85,7 @@ class RunningMedian:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the last scores."""
-        return dict(scores=list(self._scores))
+        return dict(version=1, scores=list(self._scores))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on with saved scores."""
