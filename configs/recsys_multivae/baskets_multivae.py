@@ -58,7 +58,11 @@ optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=1e-3))
 
 # hooks: one file, that of the least validation loss; no last one
 default_hooks = dict(
-    checkpoint=dict(type='mmckpt.CheckpointHook', interval=-1, save_last=False, save_best='val/loss'),
+    checkpoint=dict(
+        type='mmckpt.CheckpointHook',
+        interval=-1,
+        save_last=False,
+        save_best=dict(metric='val/loss', keep=1, filename='multi-vae-{epoch:02d}-{val/loss:.4f}')),
     logger=dict(type='LoggerHook', interval=5))
 custom_hooks = [
     dict(type='mmckpt.RNGStateHook'),

@@ -1,5 +1,6 @@
 """Scenario D, a recommender: one best file, no last one, hyper-parameters in the file, a clear word on num_items."""
 
+import json
 from importlib.util import find_spec
 
 import pytest
@@ -34,9 +35,17 @@ def only_file(work_dir):
     return files[0]
 
 
+def scores(work_dir):
+    """Validation loss of each epoch, from the log."""
+    lines = map(json.loads, next(work_dir.glob('2*/vis_data/scalars.json')).read_text().splitlines())
+    return [line['val/loss'] for line in lines if 'val/loss' in line]
+
+
 def test_the_file_of_the_least_loss_is_the_only_one(whole):
-    assert only_file(whole).name.startswith('best_val_loss_epoch_')
     history = torch.load(only_file(whole), weights_only=True)['message_hub']['log_scalars']
+    losses = scores(whole)
+    epoch = losses.index(min(losses)) + 1
+    assert only_file(whole).name == f'multi-vae-{epoch:02d}-{min(losses):.4f}.pth'
     assert {'val/NDCG@100', 'val/Recall@20', 'val/val/loss', 'val/val/loss_nll', 'val/val/loss_kl'} <= set(history)
 
 
