@@ -82,14 +82,25 @@ SHOWN = {
         'hooks/test_early_stopping_hook.py::test_the_counter_survives_a_resume',
         'integration/test_pose_episodic.py::'
         'test_the_best_of_epoch_67_survives_a_resume_at_100_until_a_better_one_comes']),
+    'R18': ('names of files carry values', [
+        'hooks/test_save_best.py::test_names_carry_values',
+        'hooks/test_save_best.py::test_names_that_collide_are_told_apart',
+        'integration/test_depth_topk.py::test_names_carry_epoch_and_score']),
     'R19': ('a banner of what was restored and what was not there', [
         'hooks/test_hook_resume.py::test_banner_lists_what_was_restored',
         'hooks/test_hook_resume.py::test_stock_checkpoint_resumes_and_the_banner_names_what_it_lacks']),
+    'R21': ('the k best by a monitored metric, min or max; -1 keeps all', [
+        'hooks/test_save_best.py::test_the_best_steps_are_kept',
+        'integration/test_depth_topk.py::test_the_three_best_are_kept_by_each_metric',
+        'integration/test_depth_topk.py::test_killed_and_resumed_it_keeps_the_same_files']),
     'R22': ('a metric that validation does not produce is named with those that it does; 0.0 is a value', [
         'hooks/test_checkpoint_hook.py::test_unknown_metric_lists_those_that_exist',
         'hooks/test_checkpoint_hook.py::test_zero_is_a_score_and_nan_and_none_are_not',
         'cli/test_quick_check.py::test_validation_is_dry_and_lists_its_metrics',
-        'cli/test_findings.py::test_a_metric_that_is_not_produced_is_named_with_near_ones']),
+        'cli/test_findings.py::test_a_metric_that_is_not_produced_is_named_with_near_ones',
+        'integration/test_depth_topk.py::test_a_wrong_monitor_is_found_before_the_training',
+        'integration/test_depth_topk.py::'
+        'test_without_that_check_the_first_validation_says_so_and_nothing_is_saved']),
     'R23': ('the validation loss as a metric, over all batches and ranks', [
         'hooks/test_val_loss_hook.py::'
         'test_it_is_the_mean_over_samples_in_total_and_by_term_also_with_an_uneven_last_batch',
@@ -97,7 +108,8 @@ SHOWN = {
         'hooks/test_val_loss_hook.py::test_two_ranks_give_the_value_of_one']),
     'R24': ('several validation loaders: metrics by name or index', [
         'loops/test_multi_val_loop.py::test_each_loaders_metrics_have_its_name_or_index',
-        'loops/test_multi_val_loop.py::test_the_validation_loss_is_the_mean_over_the_samples_of_all_loaders']),
+        'loops/test_multi_val_loop.py::test_the_validation_loss_is_the_mean_over_the_samples_of_all_loaders',
+        'integration/test_depth_topk.py::test_each_loaders_metrics_are_those_of_its_data_alone']),
     'R25': ('bytes saved by retention', [
         'store/test_store.py::test_retention_drops_the_record_and_the_file_and_reports_the_bytes',
         'store/test_store.py::test_freed_bytes_count_a_file_once_when_all_its_names_go']),
@@ -106,6 +118,10 @@ SHOWN = {
         'cli/test_inspect.py::test_a_file_of_lightning_shows_callbacks_schedulers_and_hyper_parameters',
         'files/test_content.py::test_the_parts_of_hand_written_files_are_found',
         'files/test_hostile_files.py::test_it_runs_nothing_and_costs_little']),
+    'R28': ('names from templates with metric values: multi-vae-{epoch:02d}-{val_loss:.4f}', [
+        'hooks/test_save_best.py::test_names_carry_values',
+        'integration/test_recsys.py::test_the_file_of_the_least_loss_is_the_only_one',
+        'integration/test_depth_topk.py::test_names_carry_epoch_and_score']),
     'R30': ('weights_only=True reads our files and those of stock MMEngine', [
         'test_safe_loading.py::test_a_file_of_stock_mmengine_loads_safely_and_whole',
         'test_safe_loading.py::test_import_mmckpt_is_enough_for_a_stock_runner_to_resume',
