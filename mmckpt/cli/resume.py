@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,10 @@ from mmckpt.errors import (
     IncompatibleCheckpointError,
     near_matches,
 )
+from mmckpt.hooks.remote_out_dir import RemoteOutDir
 from mmckpt.store import CheckpointStore, load_checkpoint
+from mmckpt.store.pull import pull
+from mmckpt.store.remote import RemoteDirectory, is_remote
 
 _PATTERNS = ('*.pth', '*.pt', '*.ckpt')
 
@@ -51,8 +57,13 @@ def find_resume_point(cfg: Config, asked: str) -> ResumePoint | None:
         CorruptCheckpointError: If there are checkpoints, but none is valid.
         IncompatibleCheckpointError: If the file holds no training state.
     """
+    if is_remote(asked):
+        asked = _downloaded(asked, cfg.work_dir)
     if '://' in asked:
         return ResumePoint(asked, None)
+    remote = remote_out_dir(cfg)
+    if remote is not None and asked == 'auto':
+        pull(RemoteDirectory(remote.url), remote.work_dir, logging.getLogger('mmckpt'), download=True)
     if asked == 'auto':
         directory = checkpoint_dir(cfg)
         if not checkpoints_in(directory):
@@ -133,16 +144,32 @@ def newest_valid(directory: Path) -> Path:
 
 def checkpoint_dir(cfg: Config) -> Path:
     """Return where a run keeps its checkpoints: ``work_dir``, unless the hook has an ``out_dir``."""
-    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    out_dir = hook.get('out_dir')
-    if out_dir is None:
+    out_dir = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('out_dir')
+    if out_dir is None or remote_out_dir(cfg) is not None:
         return Path(cfg.work_dir)
     return Path(out_dir) / os.path.basename(os.path.abspath(cfg.work_dir))
+
+
+def remote_out_dir(cfg: Config) -> RemoteOutDir | None:
+    """Return the remote directory into which the checkpoint hook of a config uploads, or None."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    return RemoteOutDir.of(hook.get('out_dir'), cfg.work_dir, hook.get('file_client_args') or hook.get('backend_args'))
 
 
 def checkpoints_in(directory: Path) -> list[Path]:
     """Return the files of a directory that are named like checkpoints."""
     return sorted(file for pattern in _PATTERNS for file in directory.glob(pattern))
+
+
+def _downloaded(url: str, work_dir: str) -> str:
+    """Bring a remote checkpoint, or the newest valid one of a remote directory, below the work directory."""
+    parent, _, name = url.rstrip('/').rpartition('/')
+    is_file = any(fnmatch(name, pattern) for pattern in _PATTERNS)
+    remote = RemoteDirectory(parent if is_file else url)
+    directory = Path(work_dir, 'downloaded', re.sub(r'[^\w.-]+', '_', remote.url))
+    pull(remote, directory, logging.getLogger('mmckpt'), download=True, name=name if is_file else None)
+    say(f'downloaded {url} to {directory}')
+    return str(directory / name if is_file else directory)
 
 
 def _check_bytes(path: Path) -> None:

@@ -23,6 +23,7 @@ from mmckpt.hooks.checkpoint_arguments import (
 )
 from mmckpt.hooks.mapped_resume import MappedResume
 from mmckpt.hooks.preflight import resume_preflight
+from mmckpt.hooks.remote_out_dir import RemoteOutDir
 from mmckpt.hooks.resume import LoadedCheckpoint, choose_resume_file
 from mmckpt.hooks.run_store import (
     finish_resume,
@@ -71,8 +72,10 @@ class CheckpointHook(_CheckpointHook):
     - Rules are inferred for more metrics, and ``save_best`` takes, next to
       names, specs: see :class:`mmckpt.policy.selection.Selection`.
 
-    Storage backends other than the local disk are served by MMEngine's own
-    code, without these guarantees.
+    With ``out_dir='s3://...'`` (or another URL that fsspec reaches) files are
+    written to the work directory and uploaded in the background; a resume on
+    another machine brings the newest one back. MMEngine's own storage backends
+    (``backend_args``) are served by MMEngine's code, without these guarantees.
 
     Args:
         *args: Positional arguments of MMEngine's ``CheckpointHook``.
@@ -129,6 +132,7 @@ class CheckpointHook(_CheckpointHook):
         self._mapped = MappedResume()
         self.store: CheckpointStore | None = None
         self._asked_out_dir = self.out_dir
+        self.remote: RemoteOutDir | None = None
         self._is_training = False
         self._loaded: LoadedCheckpoint | None = None
         # Of the rollback that the next attempt begins with.
@@ -147,8 +151,12 @@ class CheckpointHook(_CheckpointHook):
             return
         locate(self, runner, self._asked_out_dir)
         on_train_exit(runner, partial(self._close, runner))
+        if self.remote is not None:
+            self.remote.pull(runner.logger, runner._resume)
         if self._is_local:
             self.rejected = choose_resume_file(runner, self.out_dir)
+            if self.remote is not None:
+                self.remote.pull_for_other_nodes(runner.logger, runner._load_from)
             self._mapped.prepare(runner)
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
@@ -161,7 +169,8 @@ class CheckpointHook(_CheckpointHook):
         """Open the store and finish a resume."""
         locate(self, runner, self._asked_out_dir)
         self._is_training = True
-        runner.logger.info(f'Checkpoints will be saved to {self.out_dir}.')
+        runner.logger.info(f'Checkpoints will be saved to {self.out_dir}'
+                           + ('.' if self.remote is None else f' and uploaded to {self.remote.url}.'))
         loaded, self._loaded = self._loaded, None
         if loaded is not None:
             self._mapped.release(runner)

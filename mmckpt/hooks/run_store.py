@@ -11,6 +11,7 @@ from mmengine.fileio import get_file_backend
 
 from mmckpt.hooks.best_metrics import BestMetrics
 from mmckpt.hooks.capture import predicted_bytes
+from mmckpt.hooks.remote_out_dir import RemoteOutDir
 from mmckpt.hooks.resume import LoadedCheckpoint
 from mmckpt.hooks.resume_banner import resume_banner
 from mmckpt.hooks.runner_adapter import broadcast_object, progress_between
@@ -27,11 +28,13 @@ def locate(hook: Any, runner: Any, asked: Any) -> None:
     """Find directory and backend of a hook's files; both are needed before and during training.
 
     Args:
-        hook (CheckpointHook): Gets ``out_dir`` and ``file_backend``.
+        hook (CheckpointHook): Gets ``out_dir``, ``file_backend`` and ``remote``.
         runner (Runner): The runner.
         asked (str or Path, optional): The hook's argument ``out_dir``.
     """
-    hook.out_dir = runner.work_dir if asked is None else asked
+    hook.remote = RemoteOutDir.of(asked, runner.work_dir, hook.file_client_args or hook.backend_args)
+    # What goes to a remote storage is written to the work directory first.
+    hook.out_dir = runner.work_dir if asked is None or hook.remote is not None else asked
     hook._file_client = None
     hook.file_backend = (hook.file_client if hook.file_client_args is not None
                          else get_file_backend(hook.out_dir, backend_args=hook.backend_args))
@@ -93,7 +96,8 @@ def open_store(hook: Any, runner: Any, loaded: LoadedCheckpoint | None) -> Check
     """
     store = CheckpointStore(
         hook.out_dir, retention=hook.retention(), pointer=osp.join(runner.work_dir, 'last_checkpoint'),
-        logger=runner.logger, **hook.store_cfg)
+        logger=runner.logger, mirror=None if hook.remote is None else hook.remote.mirror(runner.logger),
+        **hook.store_cfg)
     store.open(resumed_from=None if loaded is None else loaded.path, event=hook.event)
     if hook.keep_corrupt:
         for record in hook.rejected:

@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from logging import Logger
 from pathlib import Path
+from typing import Callable
 
 from mmckpt.store.backend import (
     StorageBackend,
@@ -37,6 +38,7 @@ class Catalog:
         self.backend = backend
         self.logger = logger
         self.index = Index()
+        self.on_commit: Callable[[Index], None] = lambda index: None
 
     def load(self) -> None:
         """Read the index, or rebuild it from the files, and clear away what a crash left."""
@@ -65,6 +67,7 @@ class Catalog:
         # From here on readers see it, whether or not the sync succeeds.
         self.index = index
         self.backend.sync_directory(self.directory)
+        self.on_commit(index)
 
     def publish(self, temporary: Path, record: Record) -> None:
         """Give a durable temporary file its name and commit its record.

@@ -19,11 +19,15 @@ from mmckpt.store.catalog import Catalog
 from mmckpt.store.committer import Committer
 from mmckpt.store.index import Attempt, Index
 from mmckpt.store.lock import DirectoryLock
+from mmckpt.store.mirror import Mirror
 from mmckpt.store.mode import choose_queue
 from mmckpt.store.record import Record, check_name
 from mmckpt.store.space import run_warning
 from mmckpt.store.view import PathLike, StoreView, read_view
 from mmckpt.store.writer import InlineQueue, Job, JobQueue
+
+# Seconds that the end of a training waits for uploads; who sends SIGTERM sends SIGKILL 30 s later.
+_UPLOAD_PATIENCE, _UPLOAD_PATIENCE_STOPPED = 600.0, 15.0
 
 Stage = Callable[[Any], Callable[[], Any]]
 
@@ -51,6 +55,7 @@ class CheckpointStore(StoreView):
             ``mmckpt.state.snapshot.Snapshot()``: returns a function that returns
             the copy, which stays as it is until the next call. Defaults to None.
         backend (StorageBackend, optional): The file system. Defaults to the local one.
+        mirror (Mirror, optional): Copies what is committed to a remote directory. Defaults to None.
         logger (Logger, optional): Defaults to the logger ``mmckpt``.
 
     Raises:
@@ -72,7 +77,8 @@ class CheckpointStore(StoreView):
     def __init__(self, directory: PathLike, *, retention: Retention | None = None,
                  async_save: bool | Literal['auto'] = False, on_busy: Literal['wait', 'skip'] = 'wait',
                  max_failures: int = 3, pointer: PathLike | None = None, stage: Stage | None = None,
-                 backend: StorageBackend | None = None, logger: logging.Logger | None = None) -> None:
+                 backend: StorageBackend | None = None, mirror: Mirror | None = None,
+                 logger: logging.Logger | None = None) -> None:
         _check_arguments(async_save, on_busy, max_failures, stage)
         super().__init__(directory, Index(), logger or logging.getLogger('mmckpt'))
         self.async_save = async_save
@@ -83,6 +89,9 @@ class CheckpointStore(StoreView):
         self._committer = Committer(
             Catalog(self.directory, backend or LocalBackend(), self.logger), retention or KeepAll(),
             None if pointer is None else Path(pointer), max_failures, self.logger)
+        self._mirror = mirror
+        if mirror is not None:
+            self._committer.catalog.on_commit = lambda index: mirror.update(index, self.retention)
         self._queue: JobQueue | None = None
         self._attempt: Attempt | None = None
         self._unwritten = 0
@@ -172,6 +181,8 @@ class CheckpointStore(StoreView):
         finally:
             self._attempt = None
             self._lock.release()
+        if self._mirror is not None:
+            self._mirror.close(_UPLOAD_PATIENCE if reason == 'finished' else _UPLOAD_PATIENCE_STOPPED)
         try:
             self._surface()
         except Exception:
