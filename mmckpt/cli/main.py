@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmckpt import __version__
-from mmckpt.cli import inspect, ls, prune, quick_check, rebuild, report, test, train, verify
+from mmckpt.cli import inspect, ls, prune, quick_check, rebuild, report, test, train, verify, watch
 from mmckpt.errors import MMCkptError
 
 # A command is a module with HELP, EXAMPLES, add_arguments(parser) and run(args) -> exit status.
@@ -22,6 +22,7 @@ COMMANDS: dict[str, Any] = {
     'rebuild': rebuild,
     'prune': prune,
     'report': report,
+    'watch': watch,
     'inspect': inspect,
 }
 

@@ -299,12 +299,11 @@
   if (document.documentElement.dataset.live === undefined) return;
   let version = null;
   async function refresh() {
-    try {
+    if (!document.hidden) try {
       const answer = await fetch(location.href, { headers: version ? { 'If-None-Match': version } : {}, cache: 'no-store' });
       if (answer.status === 200) {
-        const first = version === null;
         version = answer.headers.get('ETag');
-        if (!first) replace(new DOMParser().parseFromString(await answer.text(), 'text/html'));
+        replace(new DOMParser().parseFromString(await answer.text(), 'text/html'));
       }
       document.title = document.title.replace(/^\(stopped\) /, '');
     } catch (error) {

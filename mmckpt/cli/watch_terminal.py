@@ -1,0 +1,110 @@
+"""A live table of a run in the terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from mmckpt.monitor.run_report import Run, RunReader
+from mmckpt.monitor.run_report.axis import shown
+from mmckpt.monitor.run_report.curve import Curve
+from mmckpt.monitor.run_report.sections import progress_of
+from mmckpt.monitor.run_report.sparkline import BLOCKS, PLAIN, sparkline
+from mmckpt.monitor.run_report.timeline import duration, size
+
+PAUSE = 2.0
+# Logged values over which the mean of the table goes.
+RECENT = 10
+LOG_FROM = 10.0
+MOST_FINDINGS = 5
+STYLES = {'finished': 'green', 'running': 'green', 'killed': 'red', 'exception': 'red', 'error': 'bold red',
+          'warning': 'yellow', 'info': ''}
+
+
+def follow(reader: RunReader, console: Console | None = None, pause: Callable[[float], None] = time.sleep) -> None:
+    """Show a run until it has ended; once, where the output is no terminal.
+
+    Args:
+        reader (RunReader): The run.
+        console (Console, optional): Where to. Defaults to None, standard output.
+        pause (callable): Waits for some seconds. Defaults to ``time.sleep``.
+    """
+    console = console or Console()
+    run = reader.read()
+    if not console.is_terminal or run.reason != 'running':
+        console.print(picture(run, console))
+        return
+    with Live(picture(run, console), console=console, auto_refresh=False, vertical_overflow='visible') as live:
+        while run.reason == 'running':
+            pause(PAUSE)
+            run = reader.read()
+            live.update(picture(run, console), refresh=True)
+
+
+def picture(run: Run, console: Console) -> Group:
+    """Return what is shown of a run."""
+    blocks = BLOCKS if (console.encoding or sys.getdefaultencoding()).lower().startswith('utf') else PLAIN
+    width = max(8, min(60, console.width - 62))
+    head = Text.assemble((run.name, 'bold'), '  ', (run.status, STYLES.get(run.reason, '')), '  ', progress_of(run),
+                         _remaining(run))
+    return Group(head, *_curves(run, width, blocks), *_metrics(run, width, blocks), *_saves(run), *_findings(run))
+
+
+def _remaining(run: Run) -> str:
+    if run.reason != 'running' or not run.max_iters or 'time' not in run.train:
+        return ''
+    left = (run.max_iters - run.iter) * run.train['time'].last
+    return f', about {duration(left)} to go, validations aside' if left > 0 else ''
+
+
+def _curves(run: Run, width: int, blocks: str) -> Iterable[Table]:
+    names = sorted(run.train, key=lambda name: (name != 'loss', 'loss' not in name))
+    if names:
+        table = _table('scalar', 'last', f'mean of {RECENT}', 'smallest', 'largest', 'course')
+        for name in names:
+            curve = run.train[name]
+            finite, recent = curve.finite(), curve.values[-RECENT:]
+            cells = (curve.last, sum(recent) / len(recent), min(finite, default=curve.last),
+                     max(finite, default=curve.last))
+            table.add_row(Text(name), *map(shown, cells), sparkline(curve.values, width, blocks, LOG_FROM))
+        yield table
+
+
+def _metrics(run: Run, width: int, blocks: str) -> Iterable[Table]:
+    names = list(dict.fromkeys([*run.judged(), *run.val]))
+    if names:
+        table = _table('metric', 'last', 'best', 'at iteration', '', 'course')
+        for name in names:
+            best = run.best.get(name)
+            cells = (shown(best.value), str(best.iter)) if best else ('', '')
+            curve = run.val.get(name, Curve())
+            table.add_row(Text(name), shown(curve.last), *cells, '', sparkline(curve.values, width, blocks))
+        yield table
+
+
+def _saves(run: Run) -> Iterable[Text]:
+    kept = [checkpoint for checkpoint in run.checkpoints if checkpoint.kept]
+    if kept:
+        newest = kept[-1]
+        age = duration(time.time() - newest.time)
+        yield Text(f'\nnewest checkpoint: {newest.name}, {size(newest.size)}, {age} ago')
+
+
+def _findings(run: Run) -> Iterable[Text]:
+    for finding in run.findings[-MOST_FINDINGS:]:
+        times = f' ({finding.count} times)' if finding.count > 1 else ''
+        yield Text.assemble((finding.severity, STYLES.get(finding.severity, '')), f': {finding.message}{times}')
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify='left' if number in (0, len(columns) - 1) else 'right', no_wrap=True)
+    return table
