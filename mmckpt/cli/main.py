@@ -9,26 +9,55 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmckpt import __version__
-from mmckpt.cli import inspect, ls, prune, quick_check, rebuild, report, test, train, verify, watch
+from mmckpt.cli import (
+    convert,
+    inspect,
+    ls,
+    prune,
+    publish,
+    quick_check,
+    rebuild,
+    report,
+    test,
+    train,
+    verify,
+    watch,
+)
 from mmckpt.errors import MMCkptError
 
 # A command is a module with HELP, EXAMPLES, add_arguments(parser) and run(args) -> exit status.
-COMMANDS: dict[str, Any] = {
-    'train': train,
-    'test': test,
-    'quick-check': quick_check,
-    'ls': ls,
-    'verify': verify,
-    'rebuild': rebuild,
-    'prune': prune,
-    'report': report,
-    'watch': watch,
-    'inspect': inspect,
+GROUPS: dict[str, dict[str, Any]] = {
+    'train and evaluate': {
+        'train': train,
+        'test': test,
+        'quick-check': quick_check,
+    },
+    'look after a run': {
+        'ls': ls,
+        'verify': verify,
+        'rebuild': rebuild,
+        'prune': prune,
+        'report': report,
+        'watch': watch,
+    },
+    'any checkpoint file': {
+        'inspect': inspect,
+        'convert': convert,
+        'publish': publish,
+    },
 }
+COMMANDS: dict[str, Any] = {name: module for group in GROUPS.values() for name, module in group.items()}
+
+EXAMPLES = """examples:
+  mmckpt train config.py --safe            any OpenMMLab config, with checkpoints that cannot be lost
+  mmckpt train config.py --resume          go on from the newest checkpoint that is sound
+  mmckpt ls work_dirs/config               what is there, and how each training ended
+  mmckpt inspect downloaded.pth            what a file holds, without running anything in it
+  mmckpt COMMAND --help                    arguments, examples and exit status of a command"""
 
 EXIT_STATUS = """exit status:
   0    finished
-  1    failed with a traceback (quick-check, verify: a problem was found; prune: a file is left)
+  1    failed with a traceback (quick-check, verify, inspect: a problem was found; prune: a file is left)
   2    the arguments, the config or a checkpoint cannot be used; the message says why
   75   stopped in good order by PreemptionHook: run again with --resume
   76   stopped by TrainingMonitorHook, as on_nan, on_spike or on_divergence ask for; the log says why
@@ -46,14 +75,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         int: See :data:`EXIT_STATUS`.
     """
+    return _execute(build_parser().parse_args(argv))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``mmckpt`` with all commands, those of a group together in the help."""
     parser = argparse.ArgumentParser(
-        prog='mmckpt', description='Safe training for MMEngine and OpenMMLab projects.', epilog=EXIT_STATUS,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        prog='mmckpt', usage='mmckpt [-h] [--version] COMMAND ...',
+        description=f'Safe training for MMEngine and OpenMMLab projects.\n\n{_listing()}',
+        epilog=f'{EXAMPLES}\n\n{EXIT_STATUS}', formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--version', action='version', version=f'mmckpt {__version__}')
-    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND', prog='mmckpt',
+                                     help=argparse.SUPPRESS)
     for name, module in COMMANDS.items():
         _describe(commands.add_parser(name, help=module.HELP), module)
-    return _execute(parser.parse_args(argv))
+    return parser
 
 
 def run_command(name: str) -> int:
@@ -61,6 +97,13 @@ def run_command(name: str) -> int:
     parser = argparse.ArgumentParser(prog=sys.argv[0])
     _describe(parser, COMMANDS[name])
     return _execute(parser.parse_args())
+
+
+def _listing() -> str:
+    width = max(map(len, COMMANDS))
+    return '\n\n'.join(f'{title}:\n' + '\n'.join(f'  {name.ljust(width)}  {module.HELP}'
+                                                 for name, module in group.items())
+                       for title, group in GROUPS.items())
 
 
 def _describe(parser: argparse.ArgumentParser, module: Any) -> None:

@@ -148,6 +148,8 @@ def _mmengine(tree: dict, meta: dict) -> Anatomy:
         if score is not None:
             name = key[len('best_score'):].lstrip('_')
             found.best[name or 'save_best'] = Best(score, str(info.get(key.replace('score', 'ckpt', 1), '')))
+    if len(found.best) > 1:
+        found.best.pop('save_best', None)
     own = tree.get('mmckpt')
     found.callbacks = own.get('hooks', {}) if isinstance(own, dict) and isinstance(own.get('hooks'), dict) else {}
     found.stopping = {k: v for k, v in found.callbacks.get('EarlyStoppingHook', {}).items() if k != 'version'}

@@ -82,6 +82,23 @@ def capture_rng_state() -> dict[str, Any]:
     return state
 
 
+def rng_state_of(python: tuple[Any, ...], numpy: tuple[Any, ...], cpu: torch.Tensor,
+                 cuda: list[torch.Tensor]) -> dict[str, Any]:
+    """Return states in the libraries' own forms as :func:`capture_rng_state` would have.
+
+    Args:
+        python (tuple): Of ``random.getstate()``.
+        numpy (tuple): Of ``numpy.random.get_state()``, a Mersenne twister's.
+        cpu (Tensor): Of ``torch.get_rng_state()``.
+        cuda (list[Tensor]): Of ``torch.cuda.get_rng_state_all()``; may be empty.
+    """
+    name, key, position, has_gauss, gauss = numpy
+    twister = dict(bit_generator=name, state=dict(key=np.asarray(key, np.uint32), pos=int(position)),
+                   has_gauss=int(has_gauss), gauss=float(gauss))
+    state = {'python': _python_state(python), 'numpy': _encode(twister), 'torch': cpu}
+    return {**state, 'cuda': list(cuda)} if cuda else state
+
+
 def restore_rng_state(state: dict[str, Any]) -> list[str]:
     """Put the random streams back to a captured state.
 

@@ -1,0 +1,70 @@
+"""``mmckpt publish``: a file to hand out, named after its content as OpenMMLab's are."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+from mmckpt.cli.checkpoint_table import shown_bytes
+from mmckpt.cli.console import say, warn
+from mmckpt.errors import IncompatibleCheckpointError
+from mmckpt.files import open_file
+from mmckpt.files.conversion import Wishes, to_mmengine
+from mmckpt.files.writing import write_file
+
+HELP = 'write the weights of a checkpoint to a file that is named after its SHA-256, to hand out'
+EXAMPLES = """  %(prog)s work_dirs/run/best_coco_AP_epoch_210.pth
+  %(prog)s work_dirs/run/epoch_210.pth --name td-hm_res50 --out models --weights ema
+  %(prog)s lightning.ckpt --safetensors"""
+
+# A resume needs them, a user of the weights does not; paths and dates of the author stay at home.
+_PRIVATE_META = ('experiment_name', 'time', 'seed', 'hook_msgs', 'env_info', 'exp_name')
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``publish``."""
+    parser.add_argument('file', metavar='FILE', help='a checkpoint of any kind')
+    parser.add_argument('--out', metavar='DIR', help='where to write (default: beside FILE)')
+    parser.add_argument('--name', metavar='STEM', help="the name before the digest (default: FILE's)")
+    parser.add_argument('--weights', choices=('file', 'ema', 'raw'), default='file',
+                        help="those that FILE has as its model's (default; MMEngine keeps the average there), the "
+                             'averaged ones, or those in training')
+    parser.add_argument('--safetensors', action='store_true', help='write a safetensors file')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the file and print its path."""
+    source = Path(args.file)
+    checkpoint = to_mmengine(open_file(source), Wishes()).checkpoint if args.weights != 'file' else to_mmengine(
+        open_file(source), Wishes(weights_only=True)).checkpoint
+    published = {'meta': _public(checkpoint.get('meta', {})), 'state_dict': _chosen(checkpoint, args.weights, source)}
+    suffix = '.safetensors' if args.safetensors else '.pth'
+    stem = args.name or re.sub(r'-[0-9a-f]{8}$', '', source.stem)
+    directory = Path(args.out) if args.out else source.parent
+    target = write_file(directory / f'{stem}{suffix}', published,
+                        name_of=lambda digest: directory / f'{stem}-{digest[:8]}{suffix}')
+    tensors = len(published['state_dict'])
+    say(f'{tensors} tensors, {shown_bytes(target.stat().st_size)} (of {shown_bytes(source.stat().st_size)})')
+    if 'cfg' not in published['meta']:
+        warn('the file has no config, so that nobody can build the model from it alone')
+    print(target)
+    return 0
+
+
+def _chosen(checkpoint: dict[str, Any], which: str, source: Path) -> dict[str, Any]:
+    weights: dict[str, Any] = checkpoint['state_dict']
+    if which == 'file':
+        return weights
+    own = checkpoint.get('ema_state_dict')
+    if own is None:
+        raise IncompatibleCheckpointError(f'{source} holds one set of weights only, no average and no weights beside '
+                                          'it: publish them without --weights')
+    if which == 'ema':
+        return weights
+    return {**weights, **{k[7:]: v for k, v in own.items() if k.startswith('module.') and k[7:] in weights}}
+
+
+def _public(meta: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in meta.items() if key not in _PRIVATE_META}

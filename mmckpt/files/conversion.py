@@ -1,0 +1,276 @@
+"""From the parts of any checkpoint to MMEngine's form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from mmckpt.errors import IncompatibleCheckpointError, UsageError
+from mmckpt.files.anatomy import Anatomy, anatomy
+from mmckpt.files.content import Content
+from mmckpt.files.key_rules import KeyRules, without_wrapper
+from mmckpt.files.random_streams import random_streams
+from mmckpt.files.schedules import mapped_schedulers
+from mmckpt.files.values import ValueReader
+from mmckpt.files.writing import meta_of_header
+from mmckpt.store import load_checkpoint
+
+# Buffers, which no optimizer knows.
+_BUFFERS = ('running_mean', 'running_var', 'num_batches_tracked')
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a conversion is told.
+
+    Args:
+        rules (KeyRules): How names of weights change. Defaults to not at all.
+        metrics (Mapping[str, str]): New name of a metric, by its name in the file. Defaults to none.
+        epoch (int, optional): Completed epochs, instead of what the file says.
+        iter (int, optional): Completed iterations, instead of what the file says.
+        weights_only (bool): Whether training state is left out. Defaults to False.
+    """
+
+    rules: KeyRules = field(default_factory=KeyRules)
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    epoch: int | None = None
+    iter: int | None = None
+    weights_only: bool = False
+
+
+@dataclass
+class Converted:
+    """A checkpoint in MMEngine's form, and what became of its parts.
+
+    Args:
+        checkpoint (dict): Can be resumed from if it has an ``optimizer``.
+        kept (dict[str, str]): Part by part, what is there now.
+        lost (dict[str, str]): Part by part, what could not be mapped and why.
+    """
+
+    checkpoint: dict[str, Any]
+    kept: dict[str, str] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+
+
+def to_mmengine(content: Content, wishes: Wishes | None = None) -> Converted:
+    """Turn a checkpoint of any kind into MMEngine's form.
+
+    Args:
+        content (Content): What :func:`mmckpt.files.open_file` found.
+        wishes (Wishes, optional): Rules and overrides. Defaults to none.
+
+    Returns:
+        Converted: The checkpoint, with everything that could be mapped.
+
+    Raises:
+        IncompatibleCheckpointError: If no weights are found in it, or some cannot be read.
+        UsageError: If a rule does not fit the file.
+    """
+    wishes = wishes or Wishes()
+    parts = anatomy(content.tree)
+    if not parts.weights:
+        keys = ', '.join(map(repr, list(content.tree)[:10])) if isinstance(content.tree, dict) else 'no dict'
+        raise IncompatibleCheckpointError(f'{content.path} holds no weights that could be found; it holds {keys}')
+    if parts.form == 'MMEngine' and not content.classes.keys() - {'mmengine.logging.history_buffer.HistoryBuffer'}:
+        return _renamed_mmengine(content, parts, wishes)
+    return _Conversion(content, parts, wishes).run()
+
+
+class _Conversion:
+    def __init__(self, content: Content, parts: Anatomy, wishes: Wishes) -> None:
+        self.content, self.parts, self.wishes = content, parts, wishes
+        self.reader = ValueReader()
+        self.out = Converted({})
+
+    def run(self) -> Converted:
+        meta = self._meta()
+        self.out.checkpoint = {'meta': meta, 'state_dict': self._weights()}
+        self._averages()
+        if self.wishes.weights_only:
+            return self.out
+        self._optimizer()
+        if 'optimizer' in self.out.checkpoint:
+            self._progress(meta)
+            self._schedulers()
+        self._hub(meta)
+        self._hooks()
+        for key in self.parts.rest:
+            if key not in self.out.kept and not (key.endswith('rng_state') and 'random streams' in self.out.kept):
+                self.out.lost[key] = 'nothing in MMEngine stands for it'
+        return self.out
+
+    def _meta(self) -> dict[str, Any]:
+        parts = self.parts
+        meta: dict[str, Any] = {'converted_from': f'{parts.form} ({self.content.path.name})',
+                                **{f'{name}_version': text for name, text in parts.versions.items()}}
+        if parts.config is not None:
+            # Under MMEngine's old name, Runner.resume would execute it.
+            meta['cfg'] = parts.config
+            self.out.kept['config'] = f'{len(parts.config.splitlines())} lines'
+        if parts.hyper_parameters:
+            lost: dict[str, str] = {}
+            meta['hyper_parameters'] = self.reader.tree(parts.hyper_parameters, lost)
+            self.out.kept['hyper-parameters'] = f'{len(parts.hyper_parameters)} of them, in meta'
+            self.out.lost.update({f'hyper-parameter {path}': reason for path, reason in lost.items()})
+        old = self.content.tree.get('meta') if parts.form == 'mmcv 1.x' else None
+        if isinstance(old, dict) and isinstance(old.get('CLASSES'), (tuple, list)):
+            meta['dataset_meta'] = {'classes': self.reader.tree(old['CLASSES'])}
+            self.out.kept['classes'] = f"{len(old['CLASSES'])} names"
+        # A file that went through safetensors has its meta back.
+        return {**meta, **meta_of_header(self.content.metadata)}
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        renaming = self.wishes.rules.apply(self.parts.weights)
+        lost: dict[str, str] = {}
+        weights = self.reader.tree(renaming.renamed, lost)
+        broken = {name: reason for name, reason in lost.items() if 'an object of' not in reason}
+        if broken:
+            name, reason = next(iter(broken.items()))
+            raise IncompatibleCheckpointError(
+                f'{self.content.path}: {len(broken)} weights cannot be read, such as {name}: {reason}')
+        tensors = {name: value if isinstance(value, torch.Tensor) else torch.as_tensor(value)
+                   for name, value in weights.items() if value is not None and not isinstance(value, (str, dict, list))}
+        others = [name for name in renaming.renamed if name not in tensors]
+        self.out.kept['weights'] = f'{len(tensors)} tensors' + (
+            f', {renaming.changed} renamed' if renaming.changed else '')
+        if renaming.dropped:
+            self.out.lost[f'{len(renaming.dropped)} weights'] = 'left out as asked'
+        for name in others:
+            self.out.lost[f'weights.{name}'] = 'it is no tensor'
+        return tensors
+
+    def _averages(self) -> None:
+        kind, source = ('raw', self.parts.raw) if self.parts.raw else ('averaged', self.parts.averaged)
+        if not source:
+            return
+        own = {**without_wrapper(source)}
+        names = self.wishes.rules.apply({k: v for k, v in own.items() if k in without_wrapper(self.parts.weights)})
+        other = self.reader.tree(names.renamed)
+        weights = self.out.checkpoint['state_dict']
+        average, training = (other, weights) if kind == 'averaged' else (weights, other)
+        # MMEngine keeps the average where it is loaded from, and the weights in training beside it.
+        self.out.checkpoint['state_dict'] = {**weights, **average}
+        self.out.checkpoint['ema_state_dict'] = {
+            'steps': torch.tensor(0), **{f'module.{k}': training[k] for k in weights if k in training}}
+        self.out.kept['EMA'] = f'{len(other)} averaged weights; EMAHook takes them'
+
+    def _optimizer(self) -> None:
+        states = self.parts.optimizers
+        if len(states) > 1:
+            self.out.lost['optimizers'] = (f'there are {len(states)}, and which one is which in an OptimWrapperDict is '
+                                           'not in the file')
+        if len(states) != 1:
+            return
+        lost: dict[str, str] = {}
+        state = self.reader.tree(states[0], lost)
+        reason = next((f'{k}: {v}' for k, v in lost.items()), None) or _misfit(
+            state, self.out.checkpoint['state_dict'])
+        if reason:
+            self.out.lost['optimizer'] = reason
+            return
+        self.out.checkpoint['optimizer'] = state
+        groups = state['param_groups']
+        self.out.kept['optimizer'] = (f"{sum(len(g['params']) for g in groups)} parameters in {len(groups)} group(s), "
+                                      f"lr {groups[0].get('lr')}")
+
+    def _progress(self, meta: dict[str, Any]) -> None:
+        epoch = self.parts.epoch if self.wishes.epoch is None else self.wishes.epoch
+        count = self.parts.iter if self.wishes.iter is None else self.wishes.iter
+        if epoch is None or count is None:
+            missing = [name for name, value in (('--epoch', epoch), ('--iter', count)) if value is None]
+            raise UsageError(
+                f'{self.content.path} does not say how far the training was, which a resume has to know: pass '
+                f'{" and ".join(f"{name} N (completed)" for name in missing)}, or --weights-only.')
+        meta.update(epoch=epoch, iter=count)
+        self.out.kept['progress'] = f'{epoch} epochs and {count} iterations completed'
+        if self.parts.guesses and self.wishes.epoch is None:
+            self.out.kept['guessed'] = '; '.join(self.parts.guesses)
+
+    def _schedulers(self) -> None:
+        if self.parts.form == 'mmcv 1.x':
+            self.out.lost['schedule'] = ('mmcv 1.x keeps none: it followed from the epoch; the schedulers of the config '
+                                         'start at their first step')
+            return
+        states, kept, lost = mapped_schedulers([self.reader.tree(s, {}) for s in self.parts.schedulers])
+        if states:
+            self.out.checkpoint['param_schedulers'] = states
+        self.out.kept.update(kept)
+        self.out.lost.update(lost)
+
+    def _hub(self, meta: dict[str, Any]) -> None:
+        info: dict[str, Any] = {key: meta[key] for key in ('epoch', 'iter') if key in meta}
+        for old, best in self.parts.best.items():
+            name = self.wishes.metrics.get(old, old)
+            info[f'best_score_{name}'] = best.score
+            # The path is left out: whoever finds a better one would remove a file of another program.
+            self.out.kept[f'best {old}'] = f'{best.score:.6g}' + (f' as {name}' if name != old else '')
+        unknown = self.wishes.metrics.keys() - self.parts.best.keys()
+        if unknown:
+            raise UsageError(f'the file has no best score of {sorted(unknown)}; it has {sorted(self.parts.best)}')
+        if len(self.parts.best) == 1:
+            info['best_score'] = next(iter(self.parts.best.values())).score
+        self.out.checkpoint['message_hub'] = {'log_scalars': {}, 'runtime_info': info, 'resumed_keys': {}}
+
+    def _hooks(self) -> None:
+        own: dict[str, Any] = {'version': 1}
+        stopping = self.parts.stopping
+        if stopping.get('monitor') and stopping.get('rule') and stopping.get('best_score') is not None:
+            name = self.wishes.metrics.get(stopping['monitor'], stopping['monitor'])
+            own['hooks'] = {'EarlyStoppingHook': dict(
+                version=1, monitor=name, rule=stopping['rule'], wait_count=int(stopping['wait_count']),
+                best_score=stopping['best_score'], best_at=None, last_score=None)}
+            self.out.kept['early stopping'] = f"{name}, {stopping['wait_count']} validations without improvement"
+        elif stopping:
+            self.out.lost['early stopping'] = ('the file has its count '
+                                               f"({stopping.get('wait_count')}) but not the metric that it counts")
+        streams = random_streams(self.content.tree, self.reader)
+        if streams is not None:
+            own['rng'] = {'ranks': [streams], 'sampler_seed': None}
+            self.out.kept['random streams'] = ', '.join(streams)
+        if len(own) > 1:
+            self.out.checkpoint['mmckpt'] = own
+        for name in self.parts.callbacks:
+            kind = str(name).split('{')[0]
+            if kind not in ('ModelCheckpoint', 'EarlyStopping'):
+                self.out.lost[f'callback {kind}'] = 'no hook of MMEngine takes its state'
+
+
+def _renamed_mmengine(content: Content, parts: Anatomy, wishes: Wishes) -> Converted:
+    checkpoint = load_checkpoint(content.path)
+    out = Converted(checkpoint)
+    renaming = wishes.rules.apply(checkpoint['state_dict'])
+    checkpoint['state_dict'] = renaming.renamed
+    if 'ema_state_dict' in checkpoint:
+        own = {k[7:]: v for k, v in checkpoint['ema_state_dict'].items() if k.startswith('module.')}
+        others = {k: v for k, v in checkpoint['ema_state_dict'].items() if not k.startswith('module.')}
+        checkpoint['ema_state_dict'] = {
+            **others, **{f'module.{k}': v for k, v in wishes.rules.apply(own).renamed.items()}}
+    out.kept['weights'] = f'{len(renaming.renamed)} tensors' + (
+        f', {renaming.changed} renamed' if renaming.changed else '')
+    if wishes.weights_only:
+        out.checkpoint = {k: checkpoint[k] for k in ('meta', 'state_dict')}
+    else:
+        out.kept['all else'] = 'as it was'
+        reason = _misfit(checkpoint['optimizer'], renaming.renamed) if (
+            renaming.dropped and 'param_groups' in checkpoint.get('optimizer', ())) else None
+        if reason:
+            out.lost['optimizer'] = reason
+            del checkpoint['optimizer']
+    return out
+
+
+def _misfit(state: dict[str, Any], weights: Mapping[str, torch.Tensor]) -> str | None:
+    """Why moments cannot belong to weights: they follow the order of the parameters, without their names."""
+    shapes = iter([tuple(w.shape) for name, w in weights.items() if not name.endswith(_BUFFERS)])
+    for group in state['param_groups']:
+        for key in group['params']:
+            entry = state['state'].get(key)
+            moments = [v for v in (entry or {}).values() if isinstance(v, torch.Tensor) and v.dim()]
+            if moments and not any(shape == tuple(moments[0].shape) for shape in shapes):
+                return (f'the moments of parameter {key} have the shape {tuple(moments[0].shape)}, and no weight that '
+                        'is left has it in this order')
+    return None

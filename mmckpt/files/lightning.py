@@ -1,0 +1,95 @@
+"""A checkpoint in MMEngine's form as one that ``lightning.Trainer.fit(ckpt_path=...)`` goes on from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmckpt.files.conversion import Converted
+from mmckpt.files.schedules import back_to_torch
+
+# The form below is that of 2.0; later versions of Lightning migrate it when they load it.
+_VERSION = '2.0.0'
+
+
+def to_lightning(converted: Converted) -> Converted:
+    """Turn MMEngine's form into Lightning's.
+
+    Args:
+        converted (Converted): A checkpoint in MMEngine's form.
+
+    Returns:
+        Converted: One in Lightning's, with what was kept and lost so far and now.
+    """
+    source, lost = converted.checkpoint, dict(converted.lost)
+    meta = source.get('meta', {})
+    epoch, count = int(meta.get('epoch', 0)), int(meta.get('iter', 0))
+    checkpoint: dict[str, Any] = {
+        'epoch': max(0, epoch - 1), 'global_step': count, 'pytorch-lightning_version': _VERSION,
+        'state_dict': source['state_dict'], 'loops': {'fit_loop': _fit_loop(epoch, count)}, 'callbacks': {},
+        'optimizer_states': [], 'lr_schedulers': []}
+    optimizer = source.get('optimizer')
+    if optimizer is not None:
+        several = 'param_groups' not in optimizer
+        states = list(optimizer.values()) if several else [optimizer]
+        checkpoint['optimizer_states'] = [
+            {k: v for k, v in state.items() if k in ('state', 'param_groups')} for state in states]
+    schedulers = source.get('param_schedulers')
+    if isinstance(schedulers, list):
+        # MMEngine has the warm-up and the rest as two; PyTorch chains them in a class of its own.
+        if len(schedulers) == 1:
+            checkpoint['lr_schedulers'] = [back_to_torch(schedulers[0])]
+        elif schedulers:
+            lost['schedulers'] = f'there are {len(schedulers)}, which Lightning would all run at the same time'
+    if 'hyper_parameters' in meta:
+        checkpoint['hyper_parameters'] = meta['hyper_parameters']
+    if 'ema_state_dict' in source:
+        own = {k[7:]: v for k, v in source['ema_state_dict'].items() if k.startswith('module.')}
+        checkpoint['current_model_state'] = {**source['state_dict'], **own}
+        checkpoint['averaging_state'] = {'n_averaged': source['ema_state_dict'].get('steps')}
+    _callbacks(checkpoint, source, lost)
+    return Converted(checkpoint, dict(converted.kept), lost)
+
+
+def _callbacks(checkpoint: dict[str, Any], source: dict[str, Any], lost: dict[str, str]) -> None:
+    stopping = source.get('mmckpt', {}).get('hooks', {}).get('EarlyStoppingHook')
+    if stopping:
+        import torch
+
+        mode = {'less': 'min', 'greater': 'max'}[stopping['rule']]
+        checkpoint['callbacks'][f"EarlyStopping{{'monitor': {stopping['monitor']!r}, 'mode': {mode!r}}}"] = dict(
+            wait_count=stopping['wait_count'], stopped_epoch=0, patience=None,
+            best_score=torch.tensor(float(stopping['best_score'])))
+        del checkpoint['callbacks'][next(iter(checkpoint['callbacks']))]['patience']
+    info = source.get('message_hub', {}).get('runtime_info', {})
+    names = [key for key in info if key.startswith('best_score')]
+    if names:
+        lost['best scores'] = ("ModelCheckpoint's state is known by its arguments, which only the Trainer has: "
+                               + ', '.join(f'{key} {info[key]:.6g}' for key in names))
+    for key in ('rng', 'ranks', 'hooks'):
+        part = source.get('mmckpt', {}).get(key)
+        if part and not (key == 'hooks' and set(part) == {'EarlyStoppingHook'}):
+            lost[f'mmckpt {key}'] = 'Lightning has no place for it'
+
+
+def _fit_loop(epoch: int, count: int) -> dict[str, Any]:
+    batches = count // epoch if epoch else count
+    done = dict(ready=count, started=count, processed=count, completed=count)
+    now = dict(ready=batches, started=batches, processed=batches, completed=batches)
+    none = dict(ready=0, started=0, processed=0, completed=0)
+    steps = {'step': {'total': dict(ready=count, completed=count), 'current': dict(ready=batches, completed=batches)},
+             'zero_grad': {'total': dict(ready=count, started=count, completed=count),
+                           'current': dict(ready=batches, started=batches, completed=batches)}}
+    epochs = dict(ready=epoch, started=epoch, processed=epoch, completed=epoch)
+    return {
+        'state_dict': {}, 'epoch_loop.state_dict': {'_batches_that_stepped': count},
+        'epoch_loop.batch_progress': {'total': done, 'current': now, 'is_last_batch': True},
+        'epoch_loop.scheduler_progress': {'total': dict(ready=epoch, completed=epoch),
+                                          'current': dict(ready=0, completed=0)},
+        'epoch_loop.automatic_optimization.state_dict': {},
+        'epoch_loop.automatic_optimization.optim_progress': {'optimizer': steps},
+        'epoch_loop.manual_optimization.state_dict': {},
+        'epoch_loop.manual_optimization.optim_step_progress': {'total': dict(ready=0, completed=0),
+                                                               'current': dict(ready=0, completed=0)},
+        'epoch_loop.val_loop.state_dict': {},
+        'epoch_loop.val_loop.batch_progress': {'total': none, 'current': none, 'is_last_batch': False},
+        'epoch_progress': {'total': epochs, 'current': epochs}}
