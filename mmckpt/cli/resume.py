@@ -20,12 +20,15 @@ from mmckpt.errors import (
     IncompatibleCheckpointError,
     near_matches,
 )
+from mmckpt.files import open_file
+from mmckpt.files.anatomy import anatomy
+from mmckpt.files.foreign import is_own_form, read_foreign
 from mmckpt.hooks.remote_out_dir import RemoteOutDir
 from mmckpt.store import CheckpointStore, load_checkpoint
 from mmckpt.store.pull import pull
 from mmckpt.store.remote import RemoteDirectory, is_remote
 
-_PATTERNS = ('*.pth', '*.pt', '*.ckpt')
+_PATTERNS = ('*.pth', '*.pt', '*.ckpt', '*.safetensors')
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,12 @@ def _pointed_at(work_dir: str) -> str | None:
 
 
 def _seed_of_training_state(path: Path) -> int | None:
-    checkpoint: dict[str, Any] = load_checkpoint(path, mmap=True)
+    try:
+        checkpoint: dict[str, Any] = load_checkpoint(path, mmap=True)
+    except IncompatibleCheckpointError:
+        checkpoint = {}
+    if not checkpoint or (not is_own_form(checkpoint) and anatomy(open_file(path).tree).optimizers):
+        checkpoint = read_foreign(path).checkpoint
     meta = checkpoint.get('meta', {})
     absent = [key for key in ('message_hub', 'state_dict') if key not in checkpoint]
     absent += [f"meta['{key}']" for key in ('epoch', 'iter') if key not in meta]

@@ -192,8 +192,8 @@ class _Conversion:
 
     def _schedulers(self) -> None:
         if self.parts.form == 'mmcv 1.x':
-            self.out.lost['schedule'] = ('mmcv 1.x keeps none: it followed from the epoch; the schedulers of the config '
-                                         'start at their first step')
+            self.out.lost['schedule'] = ('mmcv 1.x keeps none, it followed from the epoch: the schedulers of the '
+                                         'config start at their first step')
             return
         states, kept, lost = mapped_schedulers([self.reader.tree(s, {}) for s in self.parts.schedulers])
         if states:

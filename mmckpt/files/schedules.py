@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_COUNTERS = {'base_lrs': 'base_values', 'last_epoch': 'last_step', '_step_count': '_global_step',
-             '_last_lr': '_last_value'}
+_COUNTERS = {'base_lrs': 'base_values', 'last_epoch': 'last_step', '_last_lr': '_last_value'}
 # Settings that mean the same in both.
 _SETTINGS = ('step_size', 'gamma', 'milestones', 'T_max', 'eta_min', 'start_factor', 'end_factor', 'power', 'factor')
 _PLATEAU = ('best', 'num_bad_epochs', 'cooldown_counter', 'patience', 'threshold', 'threshold_mode', 'cooldown', 'eps')
@@ -29,7 +28,7 @@ def mapped_schedulers(states: list[Any]) -> tuple[list[dict[str, Any]], dict[str
     Example:
         >>> state = dict(step_size=2, gamma=0.5, base_lrs=[0.01], last_epoch=3, _step_count=4, _last_lr=[0.005])
         >>> mapped_schedulers([state])[0]
-        [{'base_values': [0.01], 'last_step': 3, '_global_step': 4, '_last_value': [0.005], 'step_size': 2,
+        [{'base_values': [0.01], 'last_step': 3, '_last_value': [0.005], '_global_step': 3, 'step_size': 2,
           'gamma': 0.5}]
     """
     found: list[dict[str, Any]] = []
@@ -42,6 +41,8 @@ def mapped_schedulers(states: list[Any]) -> tuple[list[dict[str, Any]], dict[str
             found.append({})
             continue
         new = {ours: state[theirs] for theirs, ours in _COUNTERS.items() if theirs in state}
+        # Building a scheduler counts as a step in PyTorch.
+        new['_global_step'] = state.get('_step_count', state['last_epoch'] + 1) - 1
         settings = _PLATEAU if 'num_bad_epochs' in state else _SETTINGS
         new.update({key: state[key] for key in settings if key in state})
         found.append(new)
@@ -52,5 +53,6 @@ def mapped_schedulers(states: list[Any]) -> tuple[list[dict[str, Any]], dict[str
 def back_to_torch(state: dict[str, Any]) -> dict[str, Any]:
     """Turn a state of one of MMEngine's schedulers into one for PyTorch's."""
     new = {theirs: state[ours] for theirs, ours in _COUNTERS.items() if ours in state}
+    new['_step_count'] = state.get('_global_step', 0) + 1
     new.update({key: state[key] for key in (*_SETTINGS, *_PLATEAU) if key in state})
     return new

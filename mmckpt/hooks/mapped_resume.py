@@ -1,4 +1,4 @@
-"""Lets the Runner read the file that it resumes from through a memory map."""
+"""Lets the Runner read the file that it starts from through our loader, whoever wrote it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import load_from_local
 
+from mmckpt.errors import IncompatibleCheckpointError
+from mmckpt.files.foreign import is_own_form, needs_conversion, read_foreign
 from mmckpt.hooks.runner_adapter import unwrapped_model
 from mmckpt.store.own_memory import read_checkpoint
 from mmckpt.store.tree import has_plain_storage, tensors_of
@@ -18,12 +20,12 @@ _COPIED_BY_MODELS = ('state_dict', 'ema_state_dict')
 
 
 class MappedResume:
-    """Routes one load, that of the resume file, through :func:`read_checkpoint`.
+    """Routes one load, that of the file that a training starts from, through our readers.
 
-    It needs less time and memory than MMEngine's, never executes what a file
-    holds, and its errors say what to do. MMEngine's own loader is back after
-    that load. A loader that the project has registered for local files is
-    left in place.
+    They need less time and memory than MMEngine's, never execute what a file
+    holds, know the files of other programs, and their errors say what to do.
+    MMEngine's own loader is back after that load. A loader that the project
+    has registered for local files is left in place.
     """
 
     def __init__(self) -> None:
@@ -37,7 +39,10 @@ class MappedResume:
                 resume file has been chosen.
         """
         path = runner._load_from
-        if not runner._resume or CheckpointLoader._get_checkpoint_loader(path) is not load_from_local:
+        if path is None or CheckpointLoader._get_checkpoint_loader(path) is not load_from_local:
+            return
+        if not runner._resume and not needs_conversion(path):
+            # MMEngine takes weights from its own files as well as we do.
             return
         # Whoever sets this wants torch to run what a file says, which our loader never does.
         if os.environ.get('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '0').lower() in ('1', 'y', 'yes', 'true'):
@@ -47,7 +52,7 @@ class MappedResume:
             if filename != path:
                 return load_from_local(filename, map_location)
             CheckpointLoader.register_scheme('', load_from_local, force=True)
-            return self._read(os.path.expanduser(filename), map_location)
+            return self._read(os.path.expanduser(filename), map_location, runner)
 
         # MMEngine's log line takes the name of the backend from it.
         load.__name__ = load_from_local.__name__
@@ -61,10 +66,25 @@ class MappedResume:
                 tensor.data = tensor.data.clone()
         self._addresses = range(0)
 
-    def _read(self, path: str, map_location: Any) -> dict[str, Any]:
-        checkpoint = read_checkpoint(path, map_location, mapped=_COPIED_BY_MODELS)
+    def _read(self, path: str, map_location: Any, runner: Any) -> dict[str, Any]:
+        try:
+            checkpoint = read_checkpoint(path, map_location, mapped=_COPIED_BY_MODELS)
+        except IncompatibleCheckpointError:
+            checkpoint = {}
+        if not is_own_form(checkpoint):
+            return _converted(path, map_location, runner.logger)
         tensors = tensors_of([checkpoint.get(key) for key in _COPIED_BY_MODELS])
         starts = [t.data_ptr() for t in tensors if has_plain_storage(t) and t.device.type == 'cpu' and t.numel()]
         if starts:
             self._addresses = range(min(starts), max(starts) + 1)
         return checkpoint
+
+
+def _converted(path: str, map_location: Any, logger: Any) -> dict[str, Any]:
+    """Read a file of another program and say what became of its parts."""
+    converted = read_foreign(path, map_location)
+    logger.info(f'{path} is read as mmckpt convert would write it: ' + '; '.join(
+        f'{part}: {text}' for part, text in converted.kept.items()))
+    for part, reason in converted.lost.items():
+        logger.warning(f'Not taken over from {path}: {part}: {reason}')
+    return converted.checkpoint

@@ -15,6 +15,9 @@ from mmckpt.errors import (
     IncompatibleCheckpointError,
     MMCkptError,
 )
+from mmckpt.files import open_file
+from mmckpt.files.anatomy import anatomy
+from mmckpt.files.foreign import is_own_form
 from mmckpt.hooks.capture import stateful_hooks
 from mmckpt.hooks.rank_state import restore_rank_state
 from mmckpt.hooks.runner_adapter import broadcast_object, unwrapped_model
@@ -91,7 +94,11 @@ def _can_resume(path: str) -> bool:
         raise CorruptCheckpointError(
             f'{path} is not what was written there: {reason}. Pass another file, or --resume without a path '
             'to go on from the newest one that is valid.')
-    return 'optimizer' in load_checkpoint(path, mmap=True)
+    try:
+        checkpoint = load_checkpoint(path, mmap=True)
+    except IncompatibleCheckpointError:
+        checkpoint = {}
+    return 'optimizer' in checkpoint if is_own_form(checkpoint) else bool(anatomy(open_file(path).tree).optimizers)
 
 
 class LoadedCheckpoint:

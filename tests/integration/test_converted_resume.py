@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import foreign
+import hostile
 import pytest
 import torch
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
+from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner.checkpoint import load_from_local
 
 from mmckpt.cli.main import main
+from mmckpt.errors import IncompatibleCheckpointError
 
 _names = itertools.count()
 
@@ -51,6 +55,14 @@ def runner(work_dir, epochs=5, optimizer='Adam', **kwargs):
         experiment_name=f'converted{next(_names)}', **kwargs)
 
 
+def begin(started):
+    """Load, as ``train`` does before its first batch."""
+    started.optim_wrapper = started.build_optim_wrapper(started.optim_wrapper)
+    assert started.train_loop is not None
+    started.call_hook('before_run')
+    started.load_or_resume()
+
+
 def equal(left, right):
     return all(torch.equal(a, b) for a, b in zip(left.parameters(), right.parameters()))
 
@@ -87,13 +99,38 @@ def test_a_runner_training_goes_on_in_lightning_to_the_bit(tmp_path):
 @pytest.mark.parametrize('write, options', [
     (foreign.system_b, ['--map', '=>net.']), (foreign.mmcv, ['--map', '=>net.']),
     (foreign.system_e, ['--map', '=>net.', '--iter', '18'])])
-def test_hand_written_and_old_files_go_on_in_a_runner(tmp_path, write, options):
+def test_hand_written_and_old_files_go_on_in_a_runner_to_the_bit(tmp_path, write, options):
     _, optimizer = write(tmp_path / 'last.pth')
+    straight, _, _ = foreign.trained(type(optimizer), epochs=4)
     assert not main(['convert', str(tmp_path / 'last.pth'), str(tmp_path / 'epoch_3.pth'), *options])
-    kind = type(optimizer).__name__
-    resumed = runner(tmp_path / 'run', optimizer=kind, load_from=str(tmp_path / 'epoch_3.pth'), resume=True,
-                     custom_hooks=[dict(type='mmckpt.RNGStateHook')])
-    resumed.call_hook('before_run')
-    resumed.load_or_resume()
-    assert (resumed.epoch, resumed.iter) == (3, 18)
-    assert not (tmp_path / 'executed').exists()
+    resumed = runner(tmp_path / 'run', epochs=4, optimizer=type(optimizer).__name__, resume=True,
+                     load_from=str(tmp_path / 'epoch_3.pth'), custom_hooks=[dict(type='mmckpt.RNGStateHook')])
+    resumed.train()
+    assert (resumed.epoch, resumed.iter) == (4, 24) and equal(resumed.model.net, straight)
+    # The config in the mmcv file would make this one, were it run.
+    assert not Path('executed').exists()
+
+
+def test_load_from_takes_weights_from_files_of_other_programs(tmp_path):
+    model, _ = foreign.system_e(tmp_path / 'e.pth')
+    torch.save({'epoch': 1, 'model': {f'module.net.{k}': v for k, v in model.state_dict().items()},
+                'args': foreign.Unknown()}, tmp_path / 'odd.pth')
+    write_safetensors({f'net.{k}': v for k, v in model.state_dict().items()}, tmp_path / 'a.safetensors')
+    for name in ('odd.pth', 'a.safetensors'):
+        started = runner(tmp_path / 'run', epochs=1, load_from=str(tmp_path / name))
+        begin(started)
+        assert equal(started.model.net, model) and started.iter == 0
+        assert CheckpointLoader._get_checkpoint_loader('file.pth') is load_from_local
+
+
+def test_a_hostile_file_is_not_loaded(tmp_path):
+    hostile.os_system(tmp_path / 'a.pth', str(tmp_path / 'victim'))
+    started = runner(tmp_path / 'run', epochs=1, load_from=str(tmp_path / 'a.pth'))
+    with pytest.raises(IncompatibleCheckpointError, match='would call posix.system'):
+        begin(started)
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
+    assert not (tmp_path / 'victim').exists()
+
+
+def write_safetensors(weights, path):
+    pytest.importorskip('safetensors.torch').save_file(weights, path)
