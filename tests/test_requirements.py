@@ -126,6 +126,11 @@ SHOWN = {
         'test_safe_loading.py::test_a_file_of_stock_mmengine_loads_safely_and_whole',
         'test_safe_loading.py::test_import_mmckpt_is_enough_for_a_stock_runner_to_resume',
         'hooks/test_checkpoint_hook.py::test_file_has_what_stock_writes_and_one_key_more']),
+    'R31': ('weights and training state of a Lightning checkpoint, also with other names', [
+        'integration/test_converted_resume.py::test_a_lightning_training_goes_on_in_a_runner_to_the_bit',
+        'integration/test_converted_resume.py::test_a_runner_resumes_from_a_lightning_file_itself',
+        'cli/test_convert.py::'
+        'test_lightning_becomes_mmengine_with_best_score_counter_and_what_is_lost']),
     'R32': ('several ranks, one that writes; wrapped and unwrapped nets load each other', [
         'integration/test_depth_ddp.py::'
         'test_every_fifth_epoch_and_the_last_are_saved_by_one_rank_that_also_logs',
