@@ -34,12 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('source', metavar='IN', help='a checkpoint of any kind')
     parser.add_argument('target', metavar='OUT', help='the file to write')
     parser.add_argument('--to', choices=FORMS, help="the form of OUT (default: from OUT's name)")
-    parser.add_argument('--map', nargs='+', default=[], metavar='OLD=>NEW',
-                        help='names of weights that begin with OLD begin with NEW instead')
-    parser.add_argument('--map-regex', nargs='+', default=[], metavar='OLD=>NEW',
+    parser.add_argument('--map', action='append', default=[], metavar='OLD=>NEW',
+                        help='names of weights that begin with OLD begin with NEW instead; may be given again')
+    parser.add_argument('--map-regex', action='append', default=[], metavar='OLD=>NEW',
                         help='the same for regular expressions, with \\1 for what brackets matched')
-    parser.add_argument('--drop', nargs='+', default=[], metavar='REGEX', help='leave out weights with such names')
-    parser.add_argument('--metric', nargs='+', default=[], metavar='OLD=NEW',
+    parser.add_argument('--drop', action='append', default=[], metavar='REGEX', help='leave out weights with such names')
+    parser.add_argument('--metric', action='append', default=[], metavar='OLD=NEW',
                         help='the name that a metric has in the new project')
     parser.add_argument('--epoch', type=int, metavar='N', help='completed epochs, if the file does not say')
     parser.add_argument('--iter', type=int, metavar='N', help='completed iterations, if the file does not say')
