@@ -34,6 +34,8 @@ def test_predictions_are_written_for_every_sample(command, stock, run, tmp_path)
     (['no.pth'], 'checkpoint no.pth does not exist'),
     (['{run}/epoch_1.pth', '--out', 'metrics.txt'], '--out takes'),
     (['{run}/epoch_1.pth', '--cfg-options', 'model.width=4'], 'belongs to another model than TinyNet'),
+    (['{run}/epoch_1.pth', '--cfg-options', 'model.width=4'], 'width: (absent) in the file, 4 in this config'),
+    (['{run}/epoch_1.pth', '--cfg-options', 'val_dataloader=[1,2]'], 'several loaders: set test_dataloader'),
     (['{run}/epoch_1.pth', '--cfg-options', 'val_cfg=None'], 'has no test set')])
 def test_bad_input_is_one_message_and_status_2(command, stock, run, tmp_path, arguments, said):
     arguments = [argument.format(run=run) for argument in arguments]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 import torch
 from mmengine.evaluator import BaseMetric
@@ -9,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
-from mmckpt.hooks import ValLossHook
+from mmckpt.hooks import PreemptionHook, ValLossHook
 
 
 class Numbers(torch.utils.data.Dataset):
@@ -130,3 +132,19 @@ def test_a_single_loader_is_an_error_that_shows_the_list(tmp_path):
 def test_no_loader_is_an_error(tmp_path):
     with pytest.raises(ValueError, match='at least one loader'):
         make_runner(tmp_path, [])[0].val()
+
+
+def test_the_workers_of_every_loader_leave_signals_to_the_training(tmp_path):
+    """SIGTERM to a process group would kill the workers first."""
+    train = torch.utils.data.DataLoader(Numbers(0, 2))
+    several = [torch.utils.data.DataLoader(Numbers(0, 2), num_workers=1) for _ in range(2)]
+    runner = Runner(
+        Echo(), str(tmp_path), train_dataloader=train, train_cfg=dict(by_epoch=True, max_epochs=1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)), val_dataloader=several, val_evaluator=[Mean()],
+        val_cfg=dict(type='mmckpt.MultiValLoop'), log_level='ERROR', experiment_name=tmp_path.name)
+    runner.train_loop  # noqa: B018 - builds it
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+    PreemptionHook().before_run(runner)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    assert all(loader.worker_init_fn is not None for loader in several)
