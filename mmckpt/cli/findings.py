@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from mmckpt.cli.config import configured_hooks, type_name
 from mmckpt.errors import near_matches
+from mmckpt.policy.selection import Expression, asks_for_a_score
 
 _MOST_NAMES = 10
 
@@ -152,6 +153,9 @@ def monitored_metrics(cfg: Config) -> list[tuple[str, str]]:
         >>> monitored_metrics(Config(dict(default_hooks=dict(
         ...     checkpoint=dict(type='CheckpointHook', save_best=['AP', 'PCK'])))))
         [('CheckpointHook', 'AP'), ('CheckpointHook', 'PCK')]
+        >>> monitored_metrics(Config(dict(custom_hooks=[dict(
+        ...     type='EarlyStoppingHook', monitor=dict(expr='AP - loss', rule='greater'))])))
+        [('EarlyStoppingHook', 'AP'), ('EarlyStoppingHook', 'loss')]
     """
     schedulers = cfg.get('param_scheduler') or []
     schedulers = schedulers if isinstance(schedulers, (list, tuple)) else [schedulers]
@@ -160,11 +164,20 @@ def monitored_metrics(cfg: Config) -> list[tuple[str, str]]:
         if not isinstance(spec, dict):
             continue
         wanted = spec.get('save_best', spec.get('monitor'))
-        for metric in wanted if isinstance(wanted, (list, tuple)) else [wanted]:
-            metric = metric.get('metric') if isinstance(metric, dict) else metric
-            if isinstance(metric, str) and metric != 'auto':
-                found.append((type_name(spec), metric))
+        for asked in wanted if isinstance(wanted, (list, tuple)) else [wanted]:
+            found += [(type_name(spec), metric) for metric in _metrics_of(asked) if metric != 'auto']
     return found
+
+
+def _metrics_of(asked: Any) -> list[str]:
+    """The metrics that a name or a spec needs; a spec that is wrong is refused where the hook is built."""
+    if isinstance(asked, str):
+        return [asked]
+    if not asks_for_a_score(asked):
+        return []
+    if asked.get('expr') is not None:
+        return list(Expression(asked['expr']).names)
+    return [asked['metric']]
 
 
 def judge_monitors(monitors: Sequence[tuple[str, str]], metrics: Sequence[str]) -> list[Finding]:

@@ -36,7 +36,8 @@ def best_metrics(records: Sequence[Record]) -> list[str]:
 def choose_rules(records: Sequence[Record], given: Mapping[str, str]) -> dict[str, Rule]:
     """Tell for each metric of a best checkpoint whether more or less is better.
 
-    What is given wins, else the name of the metric decides. Each best file was
+    What is given wins, then what the records say; in those of older versions
+    the name of the metric decides. Each best file was
     better than the one before it: scores that all moved the other way show
     that the name misleads, and the wrong rule would drop the best.
 
@@ -110,6 +111,9 @@ def witnesses(drop: Sequence[Record], kept: Sequence[Record]) -> dict[str, list[
 
 
 def _rule(metric: str, given: str | None, records: Sequence[Record]) -> Rule:
+    noted = next((record.rules[metric] for record in records if metric in record.rules), None)
+    if given is None and noted is not None:
+        return infer_rule(metric, noted)
     try:
         rule = infer_rule(metric, given)
     except ValueError:

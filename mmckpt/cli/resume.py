@@ -24,7 +24,7 @@ from mmckpt.files import open_file
 from mmckpt.files.anatomy import anatomy
 from mmckpt.files.foreign import is_own_form, read_foreign
 from mmckpt.hooks.remote_out_dir import RemoteOutDir
-from mmckpt.store import CheckpointStore, load_checkpoint
+from mmckpt.store import CheckpointStore, find_checkpoint, load_checkpoint, split_spec
 from mmckpt.store.pull import pull
 from mmckpt.store.remote import RemoteDirectory, is_remote
 
@@ -50,7 +50,7 @@ def find_resume_point(cfg: Config, asked: str) -> ResumePoint | None:
     Args:
         cfg (Config): The config, with its ``work_dir``.
         asked (str): ``'auto'`` for the newest valid checkpoint of the work
-            directory, or a file, directory or URL.
+            directory, or a file, directory, spec (``best:AP``) or URL.
 
     Returns:
         ResumePoint or None: None if ``'auto'`` finds no checkpoint at all.
@@ -73,7 +73,7 @@ def find_resume_point(cfg: Config, asked: str) -> ResumePoint | None:
             return None
         path = newest_valid(directory)
     else:
-        path = existing_checkpoint(asked, cfg.work_dir)
+        path = existing_checkpoint(asked, str(checkpoint_dir(cfg)))
     return ResumePoint(str(path), _seed_of_training_state(path))
 
 
@@ -98,18 +98,32 @@ def resume_from(cfg: Config, point: ResumePoint | None) -> None:
         cfg.randomness = dict(randomness, seed=point.seed)
 
 
+def settled_load_from(cfg: Config) -> str | None:
+    """Return ``load_from`` with a spec (``work_dirs/run@best:AP``) replaced by the file that it names."""
+    asked = cfg.get('load_from')
+    if isinstance(asked, str) and split_spec(asked, checkpoint_dir(cfg)) is not None:
+        return str(existing_checkpoint(asked, str(checkpoint_dir(cfg))))
+    return asked
+
+
 def existing_checkpoint(path: str, work_dir: str) -> Path:
     """Return a checkpoint file that exists; of a directory its newest valid one.
 
     Args:
-        path (str): A file or directory.
-        work_dir (str): Where to look for similar names if the path's own directory has none.
+        path (str): A file or directory, or what a checkpoint is: ``best:AP``
+            (of ``work_dir``), ``work_dirs/run@latest``; see :func:`mmckpt.store.find_checkpoint`.
+        work_dir (str): Where a spec alone looks, and where to look for similar
+            names if the path's own directory has none.
 
     Raises:
         CheckpointNotFoundError: If there is none; lists what is there.
         CorruptCheckpointError: If its bytes are not those that were written.
     """
-    asked = Path(path)
+    asked, named = Path(path), split_spec(path, work_dir)
+    if named is not None:
+        found = find_checkpoint(*named)
+        say(f'{path} is {found.path}' if not found.note else found.note)
+        return found.path
     if asked.is_file():
         _check_bytes(asked)
         return asked

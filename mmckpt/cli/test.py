@@ -14,7 +14,7 @@ from mmckpt.cli import arguments
 from mmckpt.cli.config import build_runner, check_writable, read_config, set_work_dir
 from mmckpt.cli.console import print_table, say, warn
 from mmckpt.cli.launch import decided_by_rank0, process_group
-from mmckpt.cli.resume import existing_checkpoint
+from mmckpt.cli.resume import checkpoint_dir, existing_checkpoint
 from mmckpt.errors import IncompatibleCheckpointError, UsageError
 from mmckpt.hooks.runner_adapter import unwrapped_model
 from mmckpt.state.model_settings import setting_differences
@@ -22,7 +22,8 @@ from mmckpt.store import load_checkpoint
 
 HELP = 'evaluate a checkpoint on the test set of a config'
 EXAMPLES = """  %(prog)s configs/pose/digits_keypoints.py work_dirs/run/best_AP_epoch_7.pth
-  %(prog)s configs/pose/digits_keypoints.py work_dirs/run --out metrics.json"""
+  %(prog)s configs/pose/digits_keypoints.py work_dirs/run --out metrics.json
+  %(prog)s configs/pose/digits_keypoints.py work_dirs/run@best:AP"""
 
 _PARTS = ('dataloader', 'evaluator', 'cfg')
 
@@ -31,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``test``."""
     arguments.add_config(parser, work_dir="directory of logs (default: as in training)")
     parser.add_argument('checkpoint', metavar='CHECKPOINT',
-                        help='checkpoint file, or a directory, whose newest valid checkpoint is taken')
+                        help='checkpoint file; a directory, whose newest valid checkpoint is taken; best:METRIC, '
+                             'top:METRIC:N, latest, epoch:N, iter:N of the work directory, or DIR@best:METRIC')
     parser.add_argument('--out', metavar='FILE',
                         help='also write the metrics (.json) or the predictions (.pkl) to a file')
     arguments.add_launcher(parser)
@@ -116,7 +118,7 @@ def _add_output(cfg: Config, out: str | None) -> None:
 def _sound_checkpoint(asked: str, cfg: Config) -> str:
     if '://' in asked:
         return asked
-    path = existing_checkpoint(asked, cfg.work_dir)
+    path = existing_checkpoint(asked, str(checkpoint_dir(cfg)))
     load_checkpoint(path, mmap=True)
     return str(path)
 

@@ -12,7 +12,7 @@ from mmckpt.cli.config import build_runner, check_writable, read_config, set_wor
 from mmckpt.cli.console import say
 from mmckpt.cli.dry_run import dry_run
 from mmckpt.cli.launch import decided_by_rank0, process_group
-from mmckpt.cli.resume import find_resume_point, resume_from
+from mmckpt.cli.resume import find_resume_point, resume_from, settled_load_from
 from mmckpt.cli.safe import asks_for_safety, make_safe
 from mmckpt.cli.train_options import (
     disable_validation,
@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--resume', nargs='?', const='auto', metavar='auto|PATH',
                         help='go on from the newest valid checkpoint of the work directory, or from PATH')
     parser.add_argument('--resume-from', metavar='PATH',
-                        help='the same as --resume PATH: a checkpoint, or a directory with checkpoints')
+                        help='the same as --resume PATH: a checkpoint, a directory with checkpoints, or best:METRIC, '
+                             'top:METRIC:N, latest, epoch:N, iter:N (of another run: DIR@best:METRIC)')
     parser.add_argument('--resume-dry-run', action='store_true',
                         help='with --resume: only print what changed since the checkpoint, and whether the '
                              'resume would be exact; nothing is written')
@@ -67,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
         decided_by_rank0(lambda: check_writable(cfg.work_dir))
         if asked is not None:
             resume_from(cfg, decided_by_rank0(lambda: find_resume_point(cfg, asked)))
+        else:
+            cfg.load_from = decided_by_rank0(lambda: settled_load_from(cfg))
         runner = build_runner(cfg)
         runner.train()
         if is_main_process():

@@ -9,6 +9,7 @@ from mmckpt.cli.console import say
 from mmckpt.cli.directory import Directory, load_index, read_directory, view_of
 from mmckpt.cli.soundness import Target, byte_faults, faults_of, targets_of
 from mmckpt.errors import CheckpointNotFoundError
+from mmckpt.store import find_checkpoint, split_spec
 from mmckpt.store.index import INDEX_NAME, Index
 from mmckpt.store.record import Record
 
@@ -19,11 +20,18 @@ EXAMPLES = """  %(prog)s work_dirs/run
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the argument of ``verify``."""
-    parser.add_argument('path', metavar='WORK_DIR|FILE', help='a checkpoint, or a directory with checkpoints')
+    parser.add_argument('path', metavar='WORK_DIR|FILE',
+                        help='a checkpoint (also WORK_DIR@best:METRIC), or a directory with checkpoints')
 
 
 def run(args: argparse.Namespace) -> int:
     """Print a line for each bad file; return 0 only if there is none."""
+    named = split_spec(args.path)
+    if named is not None:
+        # Every byte of it is checked when it is found.
+        found = find_checkpoint(*named)
+        say(f'{found.path} verifies' if not found.note else f'{found.note}; it verifies')
+        return 0 if not found.note else 1
     path = Path(args.path)
     if path.is_dir():
         return _verify_directory(read_directory(path))

@@ -115,7 +115,7 @@ class KeepBest:
         steps: dict[tuple[int, int], list[RecordLike]] = {}
         for record in _with_role(records, self.role):
             steps.setdefault((record.epoch, record.iter), []).append(record)
-        ranked = sorted(steps.values(), key=self._rank)
+        ranked = sorted(steps.values(), key=self.rank)
         kept = ranked if self.n == -1 else ranked[:self.n]
         return {record.name for group in kept for record in group}
 
@@ -123,7 +123,8 @@ class KeepBest:
         """Return the largest number of steps that are kept, or None."""
         return None if self.n == -1 else self.n
 
-    def _rank(self, group: list[RecordLike]) -> tuple[bool, float, int]:
+    def rank(self, group: Sequence[RecordLike]) -> tuple[bool, float, int]:
+        """Return a sort key of a step: the best one has the least."""
         scores = [r.scores[self.metric] for r in group if not math.isnan(r.scores.get(self.metric, math.nan))]
         age = min(record.seq for record in group)
         if not scores:

@@ -70,6 +70,13 @@ def test_a_rule_that_cannot_be_told_is_asked_for(metric, scores, given, said):
         choose_rules(records, given)
 
 
+def test_a_rule_that_the_records_hold_needs_no_guess():
+    records = [Record(f'best_{e}.pth', e, 1, 1, e, e, 0., 5, '', ('best:odd',), scores={'odd': float(e)},
+                      rules={'odd': 'less'}) for e in (1, 2)]
+    assert choose_rules(records, {}) == {'odd': 'less'}
+    assert choose_rules(records, {'odd': 'greater'}) == {'odd': 'greater'}
+
+
 def test_a_fresh_run_that_begins_worse_contradicts_no_rule():
     records = [record(1, 'best:AP', AP=0.9), record(2, 'best:AP', run=2, AP=0.1)]
     assert choose_rules(records, {}) == {'AP': 'greater'}

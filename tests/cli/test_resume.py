@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmckpt.cli.resume import ResumePoint, existing_checkpoint, find_resume_point, resume_from
+from mmckpt.cli.resume import ResumePoint, existing_checkpoint, find_resume_point, resume_from, settled_load_from
 from mmckpt.errors import CheckpointNotFoundError, CorruptCheckpointError, IncompatibleCheckpointError
 
 
@@ -132,3 +132,26 @@ def test_the_seed_comes_from_the_file(run):
     work_dir, cfg = run
     saved = torch.load(work_dir / 'epoch_1.pth', weights_only=False)['meta']['seed']
     assert find_resume_point(cfg, str(work_dir / 'epoch_1.pth')).seed == saved is not None
+
+
+def test_what_a_checkpoint_is_stands_wherever_a_path_does(run, capsys):
+    work_dir, cfg = run
+    best = next(work_dir.glob('best_acc_*.pth'))
+    assert find_resume_point(cfg, 'best:acc').path == str(best)
+    assert existing_checkpoint(f'{work_dir}@epoch:1', 'elsewhere').name == 'epoch_1.pth'
+    cfg.load_from = f'{work_dir}@best:acc'
+    assert settled_load_from(cfg) == str(best)
+    cfg.load_from = str(best)
+    assert settled_load_from(cfg) == str(best)
+    with pytest.raises(CheckpointNotFoundError, match="no best by 'ac'. Did you mean 'acc'"):
+        find_resume_point(cfg, 'best:ac')
+    assert f'best:acc is {best}' in capsys.readouterr().out
+
+
+def test_a_last_that_was_not_kept_is_the_newest_best_and_is_named(run, capsys):
+    work_dir, cfg = run
+    for file in work_dir.glob('epoch_*.pth'):
+        file.unlink()
+    found = find_resume_point(cfg, 'last').path
+    assert 'best_acc' in found
+    assert 'last of' in (out := capsys.readouterr().out) and 'is not kept: takes best_acc' in out
