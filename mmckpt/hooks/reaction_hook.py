@@ -12,6 +12,8 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
 from mmckpt.errors import StoppedByMonitor
+from mmckpt.hooks.monitor_switches import arguments_of_switch
+from mmckpt.hooks.nan_cases import NanCases
 from mmckpt.hooks.rollback import RollbackLog, check_rollback, find_target, roll_back
 from mmckpt.hooks.runner_adapter import (
     SharedFlag,
@@ -42,7 +44,7 @@ class _Due:
 
 
 def build_reactions(on_nan: Action, on_spike: Action, on_divergence: Action, switches: Mapping[str, Any],
-                    locate_nan: bool | Mapping[str, Any] = False) -> ReactionHook | None:
+                    locate_nan: bool | Mapping[str, Any]) -> ReactionHook | None:
     """Read the arguments of ``TrainingMonitorHook``; return the hook that acts on them, or None for warnings only.
 
     Args:
@@ -65,7 +67,9 @@ def build_reactions(on_nan: Action, on_spike: Action, on_divergence: Action, swi
         return None
     spike = switches.get('spike')
     detector = SpikeDetector(**(spike if isinstance(spike, Mapping) else {}))
-    return ReactionHook(reactions, detector if reactions['spike'].type != 'warn' else None)
+    located = arguments_of_switch('locate_nan', locate_nan, ('max_cases',))
+    return ReactionHook(reactions, detector if reactions['spike'].type != 'warn' else None,
+                        None if located is None else NanCases(**located))
 
 
 class ReactionHook(Hook):
@@ -88,7 +92,7 @@ class ReactionHook(Hook):
     priority = 'LOWEST'
 
     def __init__(self, reactions: Mapping[str, Reaction], spike: SpikeDetector | None = None,
-                 locator: Any | None = None) -> None:
+                 locator: NanCases | None = None) -> None:
         self.reactions = dict(reactions)
         self.spike = spike
         self.locator = locator
@@ -164,7 +168,8 @@ class ReactionHook(Hook):
     def summary(self) -> dict[str, Any]:
         """Return skipped updates and rollbacks for the report."""
         return {'skipped_updates': self.skips.total, 'skipped_by_cause': dict(self.skips.by_cause),
-                'rollbacks': list(self.rollbacks.events)}
+                'rollbacks': list(self.rollbacks.events),
+                **({} if self.locator is None else {'located_nan': list(self.locator.found)})}
 
     # Parts -------------------------------------------------------------------
 
@@ -197,6 +202,8 @@ class ReactionHook(Hook):
         """Return whether the update of a window is dropped, and note what else is to be done."""
         if self.rollbacks.leaves_out(window.start, self._done.iter):
             self.skips.left_out()
+            if self.locator is not None:
+                self.locator.forget()
             return True
         cause = self._cause(window)
         if cause == 'nan' and self.locator is not None:
@@ -226,7 +233,7 @@ class ReactionHook(Hook):
         # Seen by all ranks at the same iteration, so that they may talk to each other now.
         found = sorted(filter(None, gather_objects(self._diverged)))
         self._diverged = None
-        if found and self._due is None:
+        if found and (self._due is None or self._due.reaction.type == 'skip'):
             self._due = _Due('divergence', self.reactions['divergence'], *found[0])
 
     def _say_skip(self, runner: Any, due: _Due) -> None:

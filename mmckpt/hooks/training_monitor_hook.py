@@ -86,6 +86,11 @@ class TrainingMonitorHook(Hook):
             before its update is applied, over all ranks. Defaults to 'warn'.
         on_divergence (str or dict): The same for a divergence, without
             'skip'. Defaults to 'warn'.
+        locate_nan (bool or dict): Whether the module or gradient that was not
+            finite first is looked for, by running the batch again before its
+            update, and the case kept in ``work_dir/nan_ITER`` for ``mmckpt
+            replay``; ``dict(max_cases=2)`` bounds the disk. Makes the host
+            wait as above. Defaults to False.
         report (bool): Whether ``report.html`` is made in the work directory
             when training ends, whatever the end. Defaults to True.
         notify (list[dict]): Who is told besides the log, such as
@@ -112,8 +117,8 @@ class TrainingMonitorHook(Hook):
 
     def __init__(self, spike: Switch = True, nan: bool = True, performance_drop: Switch = True,
                  interval: int = 500, on_nan: Action = 'warn', on_spike: Action = 'warn',
-                 on_divergence: Action = 'warn', report: bool = True, notify: Sequence[Mapping[str, Any]] = (),
-                 **detectors: Switch) -> None:
+                 on_divergence: Action = 'warn', locate_nan: bool | Mapping[str, Any] = False, report: bool = True,
+                 notify: Sequence[Mapping[str, Any]] = (), **detectors: Switch) -> None:
         if interval < 1:
             raise ValueError(f'interval must be at least 1 iteration, but got {interval}.')
         self.interval = interval
@@ -122,7 +127,7 @@ class TrainingMonitorHook(Hook):
         self._switches = {'spike': spike, 'nan': nan, **detectors}
         self._drop = arguments_of_switch('performance_drop', performance_drop, ('metric', 'threshold', 'rule'))
         self._metrics = WatchedMetrics(self._drop)
-        self._reactions = build_reactions(on_nan, on_spike, on_divergence, self._switches)
+        self._reactions = build_reactions(on_nan, on_spike, on_divergence, self._switches, locate_nan)
         self._monitor = self._new_monitor()
         self._outputs = MonitorOutputs(report, notify)
         self._watch: TrainingWatch | None = None

@@ -107,7 +107,8 @@ class DivergenceDetector:
             'divergence', 'error', self.term,
             f'Divergence at iter {progress.iter}: {self.term} rose to {peak:.6f}, {ratio:.1f} times its best '
             f'level {self._best:.6f} (iter {self._best_iter}), and is {value} now.',
-            progress, ratio, {'peak': peak, 'best': self._best, 'ratio': ratio})
+            progress, ratio, {'peak': peak, 'best': self._best, 'ratio': ratio,
+                              'start': self._start(progress, len(self._values))})
 
     def _sustained(self, level: float, progress: Progress) -> Finding:
         ratio = _ratio(level, self._best)
@@ -118,7 +119,11 @@ class DivergenceDetector:
             f'Divergence at iter {progress.iter}: {self.term} has risen for {self._risen * BLOCK_ITERS} iterations '
             f'and is {level:.6f}, {ratio:.1f} times its best level {self._best:.6f} (iter {self._best_iter}){start}.',
             progress, ratio, {'level': level, 'best': self._best, 'ratio': ratio,
-                              'iterations': float(self._risen * BLOCK_ITERS)})
+                              'iterations': float(self._risen * BLOCK_ITERS), 'start': self._start(progress, 0)})
+
+    def _start(self, progress: Progress, since_block: int) -> float:
+        """The first iteration after the last block that had not risen."""
+        return float(max(1, progress.iter - since_block - self._risen * BLOCK_ITERS))
 
 
 def _ratio(level: float, best: float) -> float:

@@ -1,0 +1,214 @@
+"""The cause of a NaN is found in the batch, the module or the gradient, and can be replayed."""
+
+import itertools
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import MODELS
+from mmengine.structures import BaseDataElement
+from test_reactions import MONITOR, OURS, Plant, SteepRoot, same, stats, train
+from toy_runner import Net, Points, make_runner, read_log
+
+from mmckpt.cli.main import main
+from mmckpt.hooks.nan_cases import NanCases, samples_of
+from mmckpt.hooks.nan_locator import locate, undisturbed
+
+BF16 = dict(type='mmckpt.CpuAmpOptimWrapper', optimizer=dict(type='SGD', lr=.05, momentum=.9))
+
+
+class Exp(torch.nn.Module):
+    """Overflows bfloat16 for large inputs."""
+
+    def forward(self, x):
+        return (x.to(torch.bfloat16) / 2).exp().float()
+
+
+@MODELS.register_module()
+class Overflowing(Net):
+    """A net with a module that overflows for large inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.Identity()
+        self.drop = torch.nn.Sequential(torch.nn.Dropout(.5), Exp())
+
+
+class LogOfLoss(Net):
+    """A loss term that is not finite although every module's output is."""
+
+    def forward(self, inputs, target=None, mode='tensor'):
+        out = super().forward(inputs, target, mode)
+        if mode == 'loss':
+            out['log_loss'] = torch.log(inputs.abs().sum()) * 1e-6
+        return out
+
+
+@pytest.mark.parametrize('model, scale, kind, name, text', [
+    (Net, float('nan'), 'batch', 'inputs[0]', 'inputs[0] of the batch is nan'),
+    (Overflowing, 1000., 'module', 'drop.1', 'drop.1 (Exp): inf in float32'),
+    (LogOfLoss, 0., 'loss', 'log_loss', 'loss term log_loss is -inf, but no module has such an output'),
+    (SteepRoot, 0., 'gradient', 'head.weight', 'the gradient of head.weight is nan'),
+])
+@pytest.mark.parametrize('on_nan', ['warn', 'skip'])
+def test_the_first_cause_is_named(model, scale, kind, name, text, on_nan, tmp_path):
+    train(tmp_path, Plant([5], scale), on_nan=on_nan, locate_nan=True, model=model(), epochs=2, optim_wrapper=BF16)
+    found = stats(tmp_path)['located_nan'][0]
+    assert (found['iter'], found['kind'], found['name']) == (5, kind, name)
+    assert text in found['text'] and text in read_log(tmp_path)
+
+
+def test_looking_leaves_no_trace_in_the_training(tmp_path):
+    plants = [Plant([5]), Plant([5])]
+    draws = []
+    for plant, locate_nan in zip(plants, (False, True)):
+        random.seed(1), np.random.seed(1)
+        train(tmp_path / str(locate_nan), plant, on_nan='skip', locate_nan=locate_nan)
+        draws.append((random.random(), np.random.rand(), torch.rand(1).item()))
+    assert all(same(plants[0].after[step], plants[1].after[step]) for step in range(1, 10))
+    assert draws[0] == draws[1]
+
+
+def test_a_bad_batch_inside_an_accumulation_window_is_the_one_that_is_kept(tmp_path):
+    sgd = dict(optimizer=dict(type='SGD', lr=.05, momentum=.9), accumulative_counts=3)
+    plant = Plant([4])
+    train(tmp_path, plant, on_nan='skip', locate_nan=True, optim_wrapper=sgd)
+    kept = torch.load(tmp_path / 'nan_6/batch.pth', weights_only=True)
+    assert kept['inputs'].isnan().all()
+    assert stats(tmp_path)['located_nan'][0]['kind'] == 'batch'
+
+
+def test_the_disk_is_bounded_and_the_first_cases_stay(tmp_path):
+    train(tmp_path, Plant([4, 6, 7, 8]), on_nan='skip', locate_nan=dict(max_cases=2), checkpoint=OURS)
+    assert sorted(path.name for path in tmp_path.glob('nan_*')) == ['nan_4', 'nan_6']
+    assert len(stats(tmp_path)['located_nan']) == 4
+    facts = json.loads((tmp_path / 'nan_4/case.json').read_text())
+    assert facts['last_checkpoint'].endswith('epoch_1.pth') and facts['seed'] == 7
+
+
+def test_a_batch_that_cannot_be_kept_does_not_stop_the_training(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr('mmckpt.hooks.nan_cases.write_temporary', full)
+    plant = Plant([5])
+    train(tmp_path, plant, on_nan='skip', locate_nan=True)
+    assert len(plant.after) == 9 and 'could not be kept: OSError' in read_log(tmp_path)
+    assert not list(tmp_path.glob('*nan_*'))
+
+
+def test_samples_are_named_by_their_data_elements():
+    samples = [BaseDataElement(metainfo=dict(img_path=f'{i}.png', img_id=i, scale=2.)) for i in range(2)]
+    assert samples_of(dict(inputs=[0, 0], data_samples=samples)) == [
+        dict(img_path='0.png', img_id=0), dict(img_path='1.png', img_id=1)]
+
+
+def test_the_sample_with_the_nan_is_named(tmp_path):
+    class Named(Points):
+        def __getitem__(self, i):
+            return {**super().__getitem__(i), 'sample_id': i}
+
+    class Takes(Net):
+        def forward(self, inputs, target=None, mode='tensor', sample_id=None):
+            return super().forward(inputs, target, mode)
+
+    data = dict(dataset=Named(12), batch_size=4, collate_fn=dict(type='default_collate'),
+                sampler=dict(type='DefaultSampler', shuffle=False))
+    runner = make_runner(tmp_path, [{}] * 3, [dict(type=MONITOR, locate_nan=True, on_nan='skip'), Plant([2])],
+                         model=Takes(), train=data, val=data)
+    runner.train()
+    assert 'inputs[0] of the batch is nan' in read_log(tmp_path) and 'That sample is sample_id=4.' in read_log(tmp_path)
+
+
+@pytest.mark.parametrize('locate_nan, text', [
+    (dict(max_casess=1), "locate_nan has no argument 'max_casess'"), (dict(max_cases=-1), 'at least 0, but got -1')])
+def test_wrong_arguments_are_refused(locate_nan, text, tmp_path):
+    with pytest.raises(ValueError, match=text):
+        make_runner(tmp_path, [], [dict(type=MONITOR, locate_nan=locate_nan)])
+
+
+def test_a_mask_of_minus_infinity_is_passed_over():
+    class Masked(Net):
+        def __init__(self):
+            super().__init__()
+            self.mask, self.soft, self.late = Mask(), torch.nn.Softmax(1), Exp()
+
+        def forward(self, inputs, target=None, mode='tensor'):
+            weights = self.soft(self.mask(inputs))
+            return dict(loss=self.late(weights.sum(1) * 1e3).mean() * self.head.weight.sum())
+
+    class Mask(torch.nn.Module):
+        def forward(self, x):
+            return torch.where(torch.arange(4) < 1, x, -torch.inf)
+
+    located = locate(Masked(), None, dict(inputs=torch.ones(3, 4)))
+    assert (located.kind, located.name) == ('module', 'late')
+
+
+def test_gradients_and_buffers_are_the_same_objects_afterwards():
+    net = Net()
+    net.head.weight.grad = torch.ones(1, 4)
+    before, mean = net.head.weight.grad, net.norm.running_mean.clone()
+    with undisturbed(net):
+        locate(net, None, dict(inputs=torch.randn(3, 4), target=torch.ones(3, 1)))
+    assert net.head.weight.grad is before and torch.equal(before, torch.ones(1, 4))
+    assert torch.equal(net.norm.running_mean, mean)
+
+
+# Replay --------------------------------------------------------------------------
+
+_numbers = itertools.count()
+
+
+@MODELS.register_module()
+class ReplayNet(SteepRoot):
+    """Registered, so that a config can name it."""
+
+
+def case_of(work_dir, model, plant):
+    from mmengine.config import Config
+
+    runner = make_runner(work_dir, [{}] * 2, [dict(type=MONITOR, on_nan='skip', locate_nan=True), plant],
+                         model=MODELS.get(model)(), epochs=2,
+                         optim_wrapper=BF16, cfg=Config(dict(model=dict(type=model), optim_wrapper=BF16)))
+    runner.train()
+    return next(work_dir.glob('nan_*'))
+
+
+@pytest.mark.parametrize('model, scale, first', [
+    ('Overflowing', 1000., 'first: module drop.1'), ('ReplayNet', 0., 'first: gradient head.weight'),
+    ('ReplayNet', float('nan'), 'first: batch inputs[0]')])
+def test_a_case_is_replayed_from_its_files(model, scale, first, tmp_path, capsys):
+    case = case_of(tmp_path, model, Plant([5], scale))
+    assert f'mmckpt replay {case}' in (case / 'README.txt').read_text()
+    assert main(['replay', str(case)]) == 0
+    assert first in capsys.readouterr().out.splitlines()
+
+
+def test_a_case_that_is_finite_now_has_another_status(tmp_path, capsys):
+    case = case_of(tmp_path, 'ReplayNet', Plant([5]))
+    batch = torch.load(case / 'batch.pth', weights_only=True)
+    torch.save({key: torch.ones_like(value) for key, value in batch.items()}, case / 'batch.pth')
+    assert main(['replay', str(case)]) == 1
+    assert 'first: nothing' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('damage, text', [
+    (lambda case: (case / 'case.json').unlink(), 'is no case'),
+    (lambda case: (case / 'case.json').write_text('{'), 'cannot be read'),
+    (lambda case: (case / 'case.json').write_text((case / 'case.json').read_text().replace(
+        '"plain_batch": true', '"plain_batch": false')), '--trust-batch'),
+    (lambda case: (case / 'config.py').write_text('a = 1'), 'has no model'),
+])
+def test_what_cannot_be_replayed_says_why(damage, text, tmp_path, capsys):
+    case = case_of(tmp_path, 'ReplayNet', Plant([5]))
+    damage(case)
+    assert main(['replay', str(case)]) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_a_number_of_cases_is_checked():
+    with pytest.raises(ValueError, match='whole number'):
+        NanCases(max_cases=1.5)
