@@ -33,7 +33,7 @@ class GradientWatch:
         # Wrappers that split parameters show autograd others than those of the model.
         readable = not is_model_wrapper(runner.model) or isinstance(runner.model, MMDistributedDataParallel)
         if self._passed % self.interval == 0 and readable:
-            self._detach()
+            self.detach()
             for name, parameter in unwrapped_model(runner).named_parameters():
                 if parameter.requires_grad:
                     self._counts[name] = 0.0
@@ -46,14 +46,15 @@ class GradientWatch:
         if not self._handles or self._passed % self.interval != self.iters % self.interval:
             return None
         counts = self._counts
-        self._detach()
+        self.detach()
         # If there was none at all, they are made where this watch cannot see them.
         return counts if any(counts.values()) else None
 
     def _count(self, name: str, parameter: Any) -> None:
         self._counts[name] += 1
 
-    def _detach(self) -> None:
+    def detach(self) -> None:
+        """End a look."""
         for handle in self._handles:
             handle.remove()
         self._counts, self._handles = {}, []

@@ -28,6 +28,11 @@ class TrainingWatch:
         self._gradients = GradientWatch(idle.iters, idle.interval) if isinstance(
             idle, IdleParametersDetector) else None
 
+    def close(self) -> None:
+        """Leave the model alone, because another watch begins."""
+        if self._gradients is not None:
+            self._gradients.detach()
+
     def before_iter(self, runner: Any) -> None:
         """A batch is there."""
         self.clock.before_iter()

@@ -151,6 +151,9 @@ class TrainingMonitorHook(Hook):
         # The journal's end comes after that of the checkpoint hook, whose last saves belong to it.
         if self._outputs.begin(runner):
             on_train_exit(runner, functools.partial(self._after_exit, runner), last=True)
+        if self._watch is not None:
+            # After a rollback.
+            self._watch.close()
         self._watch = TrainingWatch(runner, self, self._monitor.slow['probe'].get('idle_parameters'))
 
     @_never_raises
