@@ -31,7 +31,9 @@ class HostValues:
         self._in_hub = any(isinstance(other, RuntimeInfoHook) for other in before)
         # The loss scaler makes norms infinite on purpose to find its scale, and skips those steps.
         self._scaled = isinstance(runner.optim_wrapper, AmpOptimWrapper)
-        self._norms: Any = None
+        # After a resume the last norm of the checkpoint is there, which was counted before it was made.
+        norms = runner.message_hub.log_scalars.get('train/' + GRAD_NORM)
+        self._norms: Any = None if norms is None else norms._log_history
 
     def __call__(self, runner: Any, outputs: Mapping[str, Any] | None) -> dict[str, float]:
         """Return the scalars by name, in the model's order, and ``grad_norm`` last."""
