@@ -2,10 +2,23 @@
 
 Importing it is enough for a stock MMEngine ``Runner`` to resume on torch >=
 2.6, where ``torch.load`` refuses MMEngine's own checkpoints.
+``mmckpt.load`` gives a model with its weights from any checkpoint file.
 """
+
+from __future__ import annotations
+
+from typing import Any
 
 from mmckpt._safe_load import allow_mmengine_checkpoints
 
 __version__ = '0.1.0'
 
 allow_mmengine_checkpoints()
+
+
+def __getattr__(name: str) -> Any:
+    if name == 'load':
+        # It needs MMEngine's registries, which most who import this package have no use for yet.
+        from mmckpt.loading import load
+        return load
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -118,6 +118,10 @@ SHOWN = {
         'cli/test_inspect.py::test_a_file_of_lightning_shows_callbacks_schedulers_and_hyper_parameters',
         'files/test_content.py::test_the_parts_of_hand_written_files_are_found',
         'files/test_hostile_files.py::test_it_runs_nothing_and_costs_little']),
+    'R27': ('the model is rebuilt from what the file says; another number of items is named', [
+        'test_loading.py::test_the_model_is_built_from_the_config_in_the_file',
+        'test_loading.py::test_another_number_of_items_is_named_with_both_values_and_what_to_pass',
+        'test_loading.py::test_a_lightning_module_is_built_from_its_hyper_parameters']),
     'R28': ('names from templates with metric values: multi-vae-{epoch:02d}-{val_loss:.4f}', [
         'hooks/test_save_best.py::test_names_carry_values',
         'integration/test_recsys.py::test_the_file_of_the_least_loss_is_the_only_one',

@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='names of weights that begin with OLD begin with NEW instead; may be given again')
     parser.add_argument('--map-regex', action='append', default=[], metavar='OLD=>NEW',
                         help='the same for regular expressions, with \\1 for what brackets matched')
-    parser.add_argument('--drop', action='append', default=[], metavar='REGEX', help='leave out weights with such names')
+    parser.add_argument('--drop', action='append', default=[], metavar='REGEX',
+                        help='leave out weights with such names')
     parser.add_argument('--metric', action='append', default=[], metavar='OLD=NEW',
                         help='the name that a metric has in the new project')
     parser.add_argument('--epoch', type=int, metavar='N', help='completed epochs, if the file does not say')

@@ -9,9 +9,8 @@ from typing import Any
 
 from mmckpt.cli.checkpoint_table import shown_bytes
 from mmckpt.cli.console import say, warn
-from mmckpt.errors import IncompatibleCheckpointError
 from mmckpt.files import open_file
-from mmckpt.files.conversion import Wishes, to_mmengine
+from mmckpt.files.conversion import Wishes, chosen_weights, to_mmengine
 from mmckpt.files.writing import write_file
 
 HELP = 'write the weights of a checkpoint to a file that is named after its SHA-256, to hand out'
@@ -37,9 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the file and print its path."""
     source = Path(args.file)
-    checkpoint = to_mmengine(open_file(source), Wishes()).checkpoint if args.weights != 'file' else to_mmengine(
-        open_file(source), Wishes(weights_only=True)).checkpoint
-    published = {'meta': _public(checkpoint.get('meta', {})), 'state_dict': _chosen(checkpoint, args.weights, source)}
+    checkpoint = to_mmengine(open_file(source), Wishes(weights_only=True)).checkpoint
+    published = {'meta': _public(checkpoint.get('meta', {})), 'state_dict': chosen_weights(checkpoint, args.weights)}
     suffix = '.safetensors' if args.safetensors else '.pth'
     stem = args.name or re.sub(r'-[0-9a-f]{8}$', '', source.stem)
     directory = Path(args.out) if args.out else source.parent
@@ -51,19 +49,6 @@ def run(args: argparse.Namespace) -> int:
         warn('the file has no config, so that nobody can build the model from it alone')
     print(target)
     return 0
-
-
-def _chosen(checkpoint: dict[str, Any], which: str, source: Path) -> dict[str, Any]:
-    weights: dict[str, Any] = checkpoint['state_dict']
-    if which == 'file':
-        return weights
-    own = checkpoint.get('ema_state_dict')
-    if own is None:
-        raise IncompatibleCheckpointError(f'{source} holds one set of weights only, no average and no weights beside '
-                                          'it: publish them without --weights')
-    if which == 'ema':
-        return weights
-    return {**weights, **{k[7:]: v for k, v in own.items() if k.startswith('module.') and k[7:] in weights}}
 
 
 def _public(meta: dict[str, Any]) -> dict[str, Any]:

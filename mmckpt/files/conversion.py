@@ -239,6 +239,31 @@ class _Conversion:
                 self.out.lost[f'callback {kind}'] = 'no hook of MMEngine takes its state'
 
 
+def chosen_weights(checkpoint: Mapping[str, Any], which: str) -> dict[str, torch.Tensor]:
+    """Return one of the sets of weights of a checkpoint in MMEngine's form.
+
+    Args:
+        checkpoint (Mapping): The checkpoint.
+        which (str): ``'file'`` for what is loaded as the model's, ``'ema'``
+            for the average, ``'raw'`` for the weights in training.
+
+    Raises:
+        IncompatibleCheckpointError: If it holds one set only, and another one is asked for.
+        UsageError: If ``which`` is something else.
+    """
+    if which not in ('file', 'ema', 'raw'):
+        raise UsageError(f"expected 'file', 'ema' or 'raw', got {which!r}")
+    weights: dict[str, torch.Tensor] = checkpoint['state_dict']
+    own = checkpoint.get('ema_state_dict')
+    if which == 'file' or (which == 'ema' and own is not None):
+        # MMEngine keeps the average where it is loaded from.
+        return weights
+    if own is None:
+        raise IncompatibleCheckpointError(
+            f"the file holds one set of weights only, no average and no weights beside it, and {which!r} is asked for")
+    return {**weights, **{k[7:]: v for k, v in own.items() if k.startswith('module.') and k[7:] in weights}}
+
+
 def _renamed_mmengine(content: Content, parts: Anatomy, wishes: Wishes) -> Converted:
     checkpoint = load_checkpoint(content.path)
     out = Converted(checkpoint)
@@ -252,7 +277,7 @@ def _renamed_mmengine(content: Content, parts: Anatomy, wishes: Wishes) -> Conve
     out.kept['weights'] = f'{len(renaming.renamed)} tensors' + (
         f', {renaming.changed} renamed' if renaming.changed else '')
     if wishes.weights_only:
-        out.checkpoint = {k: checkpoint[k] for k in ('meta', 'state_dict')}
+        out.checkpoint = {k: checkpoint[k] for k in ('meta', 'state_dict', 'ema_state_dict') if k in checkpoint}
     else:
         out.kept['all else'] = 'as it was'
         reason = _misfit(checkpoint['optimizer'], renaming.renamed) if (
