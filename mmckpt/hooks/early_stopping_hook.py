@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from mmengine.hooks import EarlyStoppingHook as _EarlyStoppingHook
 from mmengine.logging import print_log
+from mmengine.runner import IterBasedTrainLoop
 
-from mmckpt.errors import near_matches
+from mmckpt.errors import MetricNotFoundError
 from mmckpt.hooks.runner_adapter import progress_between
-from mmckpt.policy.selection import DEFAULT_GREATER, DEFAULT_LESS, as_score, infer_rule
+from mmckpt.policy.selection import DEFAULT_GREATER, DEFAULT_LESS
+from mmckpt.policy.stopping import StoppingCondition, make_condition
 from mmckpt.registry import HOOKS
 
 
@@ -32,9 +32,14 @@ class EarlyStoppingHook(_EarlyStoppingHook):
     - Rules are inferred for more metrics (AP, PCK, EPE, abs_rel, ...).
     - A NaN is never an improvement, also with ``check_finite=False``.
     - A metric that is missing is reported with the names that are nearest.
+    - ``monitor`` may be a combined or smoothed score, or several conditions,
+      of which the first that holds ends the training.
 
     Args:
-        monitor (str): The metric that decides.
+        monitor (str, dict or list): The metric that decides; or a spec such as
+            ``dict(expr='AP - loss', rule='greater')`` or ``dict(metric='PCK', smooth=0.6)``
+            (see :class:`mmckpt.policy.selection.Selection`), which may hold
+            any of the arguments below for itself; or a list of both.
         rule (str, optional): ``'greater'`` or ``'less'``. Defaults to None,
             inferred from the name.
         min_delta (float): What a validation must add to the best score to
@@ -48,14 +53,21 @@ class EarlyStoppingHook(_EarlyStoppingHook):
             training stops. Defaults to 5.
         stopping_threshold (float, optional): Training stops at once when the
             metric is better than this. Defaults to None.
+        divergence_threshold (float, optional): Training stops at once when the
+            metric is worse than this. Defaults to None.
+        cumulative (bool): Whether improvements below ``min_delta`` add up until
+            they count, as in MMEngine; else each of them raises the bar.
+            Defaults to True.
+        by_epoch (bool): Whether ``patience`` counts epochs since the last
+            improvement instead of validations. Defaults to False.
 
     Raises:
         ValueError: If ``rule`` cannot be inferred or an argument is out of
             its range.
 
     Example:
-        >>> custom_hooks = [dict(
-        ...     type='mmckpt.EarlyStoppingHook', monitor='PCK', patience=10, min_delta=0.001)]
+        >>> custom_hooks = [dict(type='mmckpt.EarlyStoppingHook', min_delta=0.001, monitor=[
+        ...     dict(metric='PCK', patience=10), dict(metric='loss', divergence_threshold=100., patience=1000)])]
     """
 
     # After the schedulers (70), before CheckpointHook (90), which saves this hook's counter.
@@ -64,113 +76,101 @@ class EarlyStoppingHook(_EarlyStoppingHook):
     _default_greater_keys = list(DEFAULT_GREATER)
     _default_less_keys = list(DEFAULT_LESS)
 
-    def __init__(self, monitor: str, rule: str | None = None, min_delta: float = 0.1,
-                 strict: bool = False, check_finite: bool = True, patience: int = 5,
-                 stopping_threshold: float | None = None) -> None:
-        super().__init__(monitor, rule, min_delta, strict, check_finite, patience, stopping_threshold)
-        if patience < 0:
-            raise ValueError(f'patience must be at least 0 validations, but got {patience}.')
-        self.last_score: float | None = None
-        self._best_at: str | None = None
+    def __init__(self, monitor: str | Mapping[str, Any] | Sequence[Any], rule: str | None = None,
+                 min_delta: float = 0.1, strict: bool = False, check_finite: bool = True, patience: int = 5,
+                 stopping_threshold: float | None = None, divergence_threshold: float | None = None,
+                 cumulative: bool = True, by_epoch: bool = False) -> None:
+        if rule not in ('greater', 'less', None):
+            raise ValueError(f'`rule` should be either "greater" or "less", but got {rule}')
+        limits = dict(min_delta=min_delta, check_finite=check_finite, patience=patience,
+                      stopping_threshold=stopping_threshold, divergence_threshold=divergence_threshold,
+                      cumulative=cumulative, by_epoch=by_epoch)
+        asked = [monitor] if isinstance(monitor, (str, Mapping)) else list(monitor)
+        if not asked:
+            raise ValueError('monitor is an empty list: give at least one metric.')
+        self.conditions = [make_condition(one, limits, rule, self._default_greater_keys, self._default_less_keys)
+                           for one in asked]
+        self.strict = strict
         self._train_loop: Any = None
+
+    # MMEngine's attributes, of the first condition.
+    monitor = property(lambda self: self.conditions[0].name)
+    rule = property(lambda self: self.conditions[0].rule)
+    patience = property(lambda self: self.conditions[0].limits.patience)
+    check_finite = property(lambda self: self.conditions[0].limits.check_finite)
+    stopping_threshold = property(lambda self: self.conditions[0].limits.stopping_threshold)
+    min_delta = property(lambda self: self.conditions[0].limits.min_delta * (1 if self.rule == 'greater' else -1))
+    wait_count = property(lambda self: self.conditions[0].wait_count)
+    best_score = property(lambda self: self.conditions[0].best_score)
+    last_score = property(lambda self: self.conditions[0].last_score)
 
     def before_run(self, runner: Any) -> None:
         """Check that the train loop can be stopped; ``val()`` and ``test()`` have none."""
-        if _trains(runner):
-            super().before_run(runner)
+        if not _trains(runner):
+            return
+        super().before_run(runner)
+        if isinstance(runner.train_loop, IterBasedTrainLoop) and any(c.limits.by_epoch for c in self.conditions):
+            raise ValueError('EarlyStoppingHook(by_epoch=True) counts epochs, which an iteration-based training does '
+                             'not have: leave by_epoch=False, patience then counts validations.')
 
     def before_train(self, runner: Any) -> None:
         """Know the loop to stop, should the state that is loaded next say so."""
         self._train_loop = runner.train_loop
 
     def after_val_epoch(self, runner: Any, metrics: dict) -> None:
-        """Judge this validation."""
-        score = self._find_score(metrics) if _trains(runner) else None
-        if score is None:
+        """Judge this validation by each condition."""
+        if not _trains(runner):
             return
-        # MMEngine's users expect .item(), and messages a number without its type.
-        self.last_score = np.float64(score)
-        waited = self.wait_count
-        stop, reason = self._check_stop_condition(self.last_score)
         progress = progress_between(runner)
-        now = f'epoch {progress.epoch}' if progress.epoch else f'iter {progress.iter}'
-        if self.wait_count > waited:
-            runner.logger.info(f'Early stopping: {self._standing(score)}.')
-        elif math.isfinite(score):
-            self._best_at = now
-        if stop:
-            runner.train_loop.stop_training = True
-            runner.logger.info(f'Early stopping ends the training after {now}: {reason}')
+        for condition in self.conditions:
+            score = self._find_score(condition, metrics)
+            if score is None:
+                continue
+            verdict = condition.update(score, progress)
+            if verdict.standing:
+                runner.logger.info(f'Early stopping: {verdict.standing}.')
+            if verdict.reason:
+                runner.train_loop.stop_training = True
+                now = f'epoch {progress.epoch}' if progress.epoch else f'iter {progress.iter}'
+                runner.logger.info(f'Early stopping ends the training after {now}: {verdict.reason}')
 
     def state_dict(self) -> dict[str, Any]:
-        """Return counter and scores, in numbers and strings."""
-        return dict(version=1, monitor=self.monitor, rule=self.rule, wait_count=self.wait_count,
-                    best_score=float(self.best_score), best_at=self._best_at,
-                    last_score=None if self.last_score is None else float(self.last_score))
+        """Return counters and scores, in numbers and strings; those of the first condition at the top."""
+        first, *others = [condition.state_dict() for condition in self.conditions]
+        return {**first, 'others': others} if others else first
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on counting where a run left off; stop again if it was stopped."""
-        if (state['monitor'], state['rule']) != (self.monitor, self.rule):
-            print_log(
-                f"Early stopping monitors {self.monitor} ({self.rule}), in the checkpoint it was "
-                f"{state['monitor']} ({state['rule']}): it starts to count anew.", 'current', logging.WARNING)
-            return
-        self.wait_count = state['wait_count']
-        self.best_score = np.float64(state['best_score'])
-        self.last_score = state['last_score']
-        self._best_at = state['best_at']
-        reason = self._reason_to_stay_stopped()
+        saved = {one['monitor']: one for one in [*state.get('others', []), state]}
+        for condition in self.conditions:
+            known = saved.get(condition.name)
+            # With one condition, the other metric is the news.
+            known = state if known is None and len(self.conditions) == len(saved) == 1 else known
+            if known is not None and (known['monitor'], known['rule']) == (condition.name, condition.rule):
+                condition.load_state_dict(known)
+                self._stay_stopped(condition)
+            elif known is not None:
+                print_log(f"Early stopping monitors {condition.name} ({condition.rule}), in the checkpoint it was "
+                          f"{known['monitor']} ({known['rule']}): it starts to count anew.",
+                          'current', logging.WARNING)
+
+    def _stay_stopped(self, condition: StoppingCondition) -> None:
+        reason = condition.reason_to_stay_stopped()
         if reason and self._train_loop is not None:
             self._train_loop.stop_training = True
-            print_log(f'Early stopping had ended this run, and does so again: {reason}',
-                      'current', logging.WARNING)
+            print_log(f'Early stopping had ended this run, and does so again: {reason}', 'current', logging.WARNING)
 
-    def _init_rule(self, monitor: str) -> str:
-        return infer_rule(monitor, None, self._default_greater_keys, self._default_less_keys)
-
-    def _check_stop_condition(self, current_score: float) -> tuple[bool, str]:
-        if self.check_finite and not math.isfinite(current_score):
-            return True, f'{self.monitor} is {current_score} (best {self._best()}).'
-        if math.isnan(current_score):
-            # Every comparison with NaN is false, which MMEngine takes for an improvement.
-            self.wait_count += 1
-            return self.wait_count >= self.patience, f'{self._standing(current_score)}.'
-        stop, reason = super()._check_stop_condition(current_score)
-        return stop, reason.strip()
-
-    def _find_score(self, metrics: Mapping[str, Any]) -> float | None:
-        problem = f'does not have it. {near_matches(self.monitor, metrics)}'
+    def _find_score(self, condition: StoppingCondition, metrics: Mapping[str, Any]) -> float | None:
         try:
-            score = as_score(metrics.get(self.monitor))
-        except ValueError as error:
-            score, problem = None, f'has no number there. {error}'
+            score, problem = condition.score(metrics), condition.scorer.reason
+        except (MetricNotFoundError, ValueError) as error:
+            score, problem = None, str(error)
         if score is None:
-            text = f'Early stopping monitors {self.monitor!r}, but this validation {problem}'
+            text = f'Early stopping monitors {condition.name!r}, which this validation does not give: {problem}'
             if self.strict:
                 raise RuntimeError(text)
-            warnings.warn(f'{text} Nothing is counted; set monitor to a metric that is there.', stacklevel=2)
+            warnings.warn(f'{text} Nothing is counted.', stacklevel=2)
         return score
-
-    def _best(self) -> str:
-        return f'{self.best_score:.4f} at {self._best_at}' if self._best_at else 'none yet'
-
-    def _standing(self, score: float) -> str:
-        return (f'no improvement of {self.monitor} in {self.wait_count}/{self.patience} validations '
-                f'(best {self._best()}, now {score:.4f}, min_delta={abs(self.min_delta):g})')
-
-    def _reason_to_stay_stopped(self) -> str:
-        if self.last_score is None:
-            return ''
-        if self.check_finite and not math.isfinite(self.last_score):
-            return (f'{self.monitor} was {self.last_score}. Resume from an earlier checkpoint, or set '
-                    'check_finite=False to go on.')
-        threshold = self.stopping_threshold
-        if threshold is not None and self.rule_map[self.rule](self.last_score, threshold):
-            return (f'{self.monitor} = {self.last_score:.4f} is {self.rule} than '
-                    f'stopping_threshold={threshold}. Set another threshold to go on.')
-        if 0 < self.wait_count >= self.patience:
-            return f'{self._standing(self.last_score)}. Raise patience to go on.'
-        return ''
 
 
 def _trains(runner: Any) -> bool:

@@ -39,6 +39,49 @@ def test_training_ends_after_patience_validations_without_improvement(tmp_path, 
     assert runner.epoch == epochs
 
 
+@pytest.mark.parametrize('values, monitor, kwargs, epochs', [
+    ([.5, .4, .3], 'PCK', dict(divergence_threshold=.35, patience=9), 3),
+    # Improvements of 0.06 add up to more than 0.1, or they do not.
+    ([.5, .56, .62, .68, .74], 'PCK', dict(min_delta=.1), 5),
+    ([.5, .56, .62, .68, .74], 'PCK', dict(min_delta=.1, cumulative=False), 3),
+    # A median of three takes no notice of one lucky validation.
+    ([.5, .9, .5, .6, .7, .8], dict(metric='PCK', smooth=dict(type='median', n=3)), {}, 4),
+    ([.9, .1, .2, .3], dict(metric='PCK', begin=2), {}, 4),
+    ([.5, .4, .3, .2], [dict(metric='PCK', patience=3), dict(name='slow', expr='1 - PCK', rule='less', patience=2)],
+     {}, 3),
+])
+def test_specs_end_the_training(tmp_path, values, monitor, kwargs, epochs):
+    runner = make_runner(tmp_path, scores(*values), [stopping(monitor=monitor, **kwargs)], epochs=len(values))
+    runner.train()
+    assert runner.epoch == epochs
+
+
+def test_patience_can_count_epochs(tmp_path):
+    runner = make_runner(tmp_path, scores(.5, .4, .3), [stopping(by_epoch=True, patience=4)],
+                         train_cfg=dict(by_epoch=True, max_epochs=12, val_interval=2))
+    runner.train()
+    assert runner.epoch == 6
+    assert 'no improvement of PCK in 4/4 epochs (best 0.5000 at epoch 2, now 0.3000' in read_log(tmp_path)
+
+
+def test_epochs_cannot_be_counted_where_there_are_none(tmp_path):
+    runner = make_runner(tmp_path, scores(.5), [stopping(by_epoch=True)],
+                         train_cfg=dict(by_epoch=False, max_iters=2, val_interval=2))
+    with pytest.raises(ValueError, match='an iteration-based training does not have'):
+        runner.train()
+
+
+@pytest.mark.parametrize('split', [1, 2, 3])
+def test_several_conditions_and_smoothing_survive_a_resume(tmp_path, split):
+    values = [dict(PCK=p, loss=1.) for p in (.5, .9, .5, .6, .7, .8)]
+    hooks = [stopping(monitor=[dict(metric='loss', patience=9), dict(
+        metric='PCK', smooth=dict(type='median', n=3))])]
+    make_runner(tmp_path, values, hooks, epochs=split, checkpoint=OURS).train()
+    runner = make_runner(tmp_path, values[split:], hooks, epochs=6, checkpoint=OURS, resume=True)
+    runner.train()
+    assert runner.epoch == 4
+
+
 def test_less_is_better_for_a_loss(tmp_path):
     runner = make_runner(tmp_path, scores(.5, .4, .45, .41, key='loss'), [stopping(monitor='loss')], epochs=6)
     runner.train()
@@ -68,11 +111,11 @@ def test_the_log_says_that_and_why_training_ended(tmp_path):
 
 
 @pytest.mark.parametrize('metrics, expected', [
-    ({'pck@0.2': .5, 'AP': .1}, "does not have it. Did you mean 'pck@0.2'"),
-    ({}, 'does not have it. Available: none'),
-    ({'PCK': None}, 'does not have it'),
-    ({'PCK': 'high'}, 'has no number there. Expected a metric that is one number, but got str'),
-    ({'PCK': torch.zeros(2)}, 'has no number there'),
+    ({'pck@0.2': .5, 'AP': .1}, "does not give: 'PCK' is not among .* Did you mean 'pck@0.2'"),
+    ({}, 'does not give: .* Available: none'),
+    ({'PCK': None}, 'does not give: PCK is None in this validation'),
+    ({'PCK': 'high'}, 'does not give: Expected a metric that is one number, but got str'),
+    ({'PCK': torch.zeros(2)}, 'does not give: Expected a metric that is one number'),
 ])
 def test_a_missing_metric_is_a_warning_or_with_strict_an_error(tmp_path, metrics, expected):
     runner = make_runner(tmp_path, [metrics], epochs=1)
@@ -156,6 +199,11 @@ def test_evaluating_alone_builds_no_training(tmp_path):
     (dict(monitor='recall'), 'Cannot infer the rule'),
     (dict(monitor='PCK', rule='more'), '"greater" or "less"'),
     (dict(monitor='PCK', patience=-1), 'patience must be at least 0'),
+    (dict(monitor=[]), 'monitor is an empty list'),
+    (dict(monitor=dict(metric='PCK', keep=3)), "no use for 'keep'"),
+    (dict(monitor=dict(metric='PCK', patiense=3)), "Did you mean 'patience'"),
+    (dict(monitor=dict(expr='PCK + AP')), "set rule='greater'"),
+    (dict(monitor=dict(patience=3)), "needs metric='AP' or expr"),
 ])
 def test_bad_arguments_are_refused_at_construction(kwargs, expected):
     with pytest.raises(ValueError, match=expected):

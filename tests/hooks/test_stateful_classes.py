@@ -42,6 +42,7 @@ from mmckpt.monitor.events import EventLog
 from mmckpt.monitor.statistics import MetricStatistics, RunningStatistics
 from mmckpt.policy.reaction import SkipCount
 from mmckpt.policy.selection import ExponentialMean, RunningMedian, Scorer, Selection
+from mmckpt.policy.stopping import Limits, StoppingCondition
 from mmckpt.progress import Progress
 
 
@@ -167,7 +168,13 @@ def judge(bests, steps, work_dir):
     return train_for_bests(hook, steps, work_dir)
 
 
+def count_down(condition, steps, _):
+    return [condition.update(condition.score({'AP': value}), at) for value, at in steps]
+
+
 STATEFUL = {
+    StoppingCondition: (lambda: StoppingCondition(Selection('AP', metric='AP', rule='greater', smooth=.5),
+                                                  Limits(check_finite=False, patience=40)), count_down),
     ExponentialMean: (lambda: ExponentialMean(.6), smooth),
     RunningMedian: (lambda: RunningMedian(5), smooth),
     Scorer: (lambda: Scorer(Selection('AP', metric='AP', smooth=.6)), score),

@@ -45,27 +45,32 @@ class Scorer:
             MetricNotFoundError: If a metric is not there and never was.
             ValueError: If the metric is not one number.
         """
-        self.reason = ''
         raw = self.raw(metrics)
-        if raw is None or self._smoothing is None:
-            return raw
-        return self._smoothing(raw)
+        return None if raw is None else self.smoothed(raw)
 
     def raw(self, metrics: Mapping[str, Any]) -> float | None:
         """Return the combined score before smoothing, or None; the smoothing does not see it."""
+        score = self.combined(metrics)
+        if score is None or math.isfinite(score):
+            return score
+        what = self.selection.expr or self.selection.needs[0]
+        self.reason = f'{what} is {score} in this validation'
+        return None
+
+    def combined(self, metrics: Mapping[str, Any]) -> float | None:
+        """Return the combined score, NaN and infinity included, or None if a metric is missing or None."""
+        self.reason = ''
         values: dict[str, float] = {}
         for name in self.selection.needs:
             value = self._value(name, metrics)
             if value is None:
                 return None
             values[name] = value
-        if self._expression is None:
-            return values[self.selection.needs[0]]
-        score = self._expression(values)
-        if not math.isfinite(score):
-            self.reason = f'{self._expression.text} is {score} in this validation, of {values}'
-            return None
-        return score
+        return values[self.selection.needs[0]] if self._expression is None else self._expression(values)
+
+    def smoothed(self, score: float) -> float:
+        """Return a finite score after smoothing, which remembers it."""
+        return score if self._smoothing is None else self._smoothing(score)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the smoothing and the metrics seen so far."""
@@ -88,7 +93,7 @@ class Scorer:
             return None
         self._seen.add(name)
         value = as_score(metrics[name])
-        if value is None or not math.isfinite(value):
+        if value is None:
             self.reason = f'{name} is {metrics[name]} in this validation'
             return None
         return value
