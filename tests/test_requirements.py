@@ -85,10 +85,23 @@ SHOWN = {
     'R18': ('names of files carry values', [
         'hooks/test_save_best.py::test_names_carry_values',
         'hooks/test_save_best.py::test_names_that_collide_are_told_apart',
+        'integration/test_pose_episodic.py::test_killed_inside_an_epoch_it_resumes_to_the_same_bit',
         'integration/test_depth_topk.py::test_names_carry_epoch_and_score']),
     'R19': ('a banner of what was restored and what was not there', [
         'hooks/test_hook_resume.py::test_banner_lists_what_was_restored',
         'hooks/test_hook_resume.py::test_stock_checkpoint_resumes_and_the_banner_names_what_it_lacks']),
+    'R20': ('the wish list: atomic, clean-up, disk check, crash in a save, checksums, place in the data, scores', [
+        'faults/test_failing_disk.py::test_a_crash_at_any_step_keeps_what_was_saved_and_the_next_start_cleans_up',
+        'faults/test_failing_disk.py::'
+        'test_the_bytes_are_on_the_device_before_the_name_and_the_name_before_the_record',
+        'faults/test_failing_disk.py::test_a_really_full_disk_costs_no_file_and_training_goes_on',
+        'faults/test_kill.py::test_a_killed_process_loses_nothing_that_was_saved',
+        'faults/test_rotten_bytes.py::test_a_flipped_bit_is_found_wherever_it_is',
+        'hooks/test_checkpoint_hook.py::test_a_run_that_will_fill_the_disk_is_told_before_it_starts',
+        'hooks/test_checkpoint_hook.py::test_old_best_goes_when_the_new_one_is_there',
+        'integration/test_exact_resume.py::test_killed_and_resumed_run_is_the_same_run',
+        'hooks/test_save_best.py::test_a_smoothed_score_and_the_metric_are_both_in_the_record',
+        'hooks/test_save_best.py::test_a_combined_score_chooses_and_is_in_the_record_with_its_metrics']),
     'R21': ('the k best by a monitored metric, min or max; -1 keeps all', [
         'hooks/test_save_best.py::test_the_best_steps_are_kept',
         'integration/test_depth_topk.py::test_the_three_best_are_kept_by_each_metric',
@@ -126,6 +139,9 @@ SHOWN = {
         'hooks/test_save_best.py::test_names_carry_values',
         'integration/test_recsys.py::test_the_file_of_the_least_loss_is_the_only_one',
         'integration/test_depth_topk.py::test_names_carry_epoch_and_score']),
+    'R29': ('"last" where none was kept is the newest or best valid file, and is named', [
+        'cli/test_resume.py::test_a_last_that_was_not_kept_is_the_newest_best_and_is_named',
+        'store/test_find.py::test_the_nearest_valid_one_is_taken_and_named']),
     'R30': ('weights_only=True reads our files and those of stock MMEngine', [
         'test_safe_loading.py::test_a_file_of_stock_mmengine_loads_safely_and_whole',
         'test_safe_loading.py::test_import_mmckpt_is_enough_for_a_stock_runner_to_resume',

@@ -90,8 +90,10 @@ default_hooks = dict(
         interval=1,
         max_keep_ckpts=3,
         save_last=True,
-        save_best=['PCK', 'loss'],
-        rule=['greater', 'less']),
+        save_best=[
+            dict(metric='PCK', rule='greater', filename='best_pck_e{epoch:03d}_pck{PCK:.4f}_valloss{loss:.4f}'),
+            dict(metric='loss', rule='less', filename='best_loss_e{epoch:03d}_valloss{loss:.4f}'),
+        ]),
     logger=dict(type='LoggerHook', interval=40))
 
 custom_hooks = [

@@ -3,12 +3,14 @@
 import json
 import multiprocessing
 import os
+import re
 import signal
 
 import pytest
 import torch
 from digests import digests
 from forked import PROJECT, log_of, train_forked
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from toy_runner import make_runner, read_log
 
@@ -38,7 +40,12 @@ def test_killed_inside_an_epoch_it_resumes_to_the_same_bit(saves, tmp_path):
     assert train_forked(CONFIG, work_dir, resume=True, **SHORT, **overrides) == 0, log_of(work_dir)[-3000:]
     assert digests(work_dir / last) == digests(straight / last)
     assert bests(work_dir) == bests(straight)
-    assert {score for scores in bests(work_dir).values() for score in scores} == {'PCK', 'loss'}
+    # One file for each of both, named by its epoch and values.
+    names = '\n'.join(sorted(bests(work_dir)))
+    assert re.fullmatch(r'best_loss_e00\d_valloss\d+\.\d{4}\.pth\n'
+                        r'best_pck_e00\d_pck0\.\d{4}_valloss\d+\.\d{4}\.pth', names), names
+    for name, scores in bests(work_dir).items():
+        assert all(f'{score:.4f}' in name for score in scores.values())
 
 
 def newest(work_dir):
@@ -77,7 +84,7 @@ def train_scripted(work_dir, start, kill_at=None):
 
     def run():
         torch.set_num_threads(1)
-        checkpoint = dict(type='mmckpt.CheckpointHook', interval=10, max_keep_ckpts=3, save_best=['PCK', 'loss'])
+        checkpoint = dict(Config.fromfile(CONFIG).default_hooks.checkpoint, interval=10)
         stop = dict(type='mmckpt.EarlyStoppingHook', monitor='PCK', patience=50, min_delta=0.)
         runner = make_runner(work_dir, [validation(e) for e in range(start + 1, 111)], [stop], epochs=110,
                              checkpoint=checkpoint, resume=start > 0)
@@ -95,15 +102,18 @@ def test_the_best_of_epoch_67_survives_a_resume_at_100_until_a_better_one_comes(
     assert train_scripted(tmp_path, 0, kill_at=101) == -9
     assert newest(tmp_path).name == 'epoch_100.pth'
     best = bests(tmp_path)
-    assert best == {'best_PCK_epoch_67.pth': dict(PCK=.81), 'best_loss_epoch_90.pth': dict(loss=1.5)}
-    content = (tmp_path / 'best_PCK_epoch_67.pth').read_bytes()
+    assert best == {'best_pck_e067_pck0.8100_valloss1.6000.pth': dict(PCK=.81),
+                    'best_loss_e090_valloss1.5000.pth': dict(loss=1.5)}
+    of_67 = tmp_path / 'best_pck_e067_pck0.8100_valloss1.6000.pth'
+    content = of_67.read_bytes()
 
     # Epoch 105 is better than all that was seen since the resume, and worse than epoch 67.
     assert train_scripted(tmp_path, 100, kill_at=107) == -9
     assert bests(tmp_path) == best
-    assert (tmp_path / 'best_PCK_epoch_67.pth').read_bytes() == content
+    assert of_67.read_bytes() == content
     assert 'in 39/50 validations (best 0.8100 at epoch 67, now 0.1000' in read_log(tmp_path)
 
     assert train_scripted(tmp_path, 100) == 0
-    assert bests(tmp_path) == {'best_PCK_epoch_108.pth': dict(PCK=.83), 'best_loss_epoch_90.pth': dict(loss=1.5)}
-    assert not (tmp_path / 'best_PCK_epoch_67.pth').exists()
+    assert bests(tmp_path) == {'best_pck_e108_pck0.8300_valloss4.0000.pth': dict(PCK=.83),
+                               'best_loss_e090_valloss1.5000.pth': dict(loss=1.5)}
+    assert not of_67.exists()
