@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.dist import get_rank, is_main_process
 from mmengine.runner import EpochBasedTrainLoop
 
+from mmckpt.hooks.checkpoint_hook import CheckpointHook
 from mmckpt.hooks.runner_adapter import progress_between
 from mmckpt.hooks.visualizer_alerts import alert_backends
 from mmckpt.monitor import Noticed
@@ -19,7 +20,6 @@ from mmckpt.monitor.notify import Notice, NotificationCentre, read_channels
 from mmckpt.monitor.report import write_atomically
 from mmckpt.monitor.run_report import RunReader, to_html
 from mmckpt.progress import Progress
-from mmckpt.store import CheckpointStore
 
 REPORT_NAME = 'report.html'
 RuleOf = Callable[[str], 'str | None']
@@ -71,13 +71,14 @@ class MonitorOutputs:
             # The checkpoint hook has opened another one, for another attempt.
             self._store = None
         self._last_iter = progress.iter
-        if self._store is None:
-            self._store = next((hook.store for hook in runner.hooks
-                                if isinstance(getattr(hook, 'store', None), CheckpointStore)), None)
-            if self._store is None:
-                return
-            self._index, self._blocked = self._store.index, 0.0
-        if self._store.index is not self._index:
+        store = next((hook.store for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
+        if store is None:
+            return
+        if store is not self._store:
+            # After a rollback it is another one, and what it did up to here is in the index that is known.
+            self._store, self._blocked = store, 0.0
+            self._index = self._index or store.index
+        if store.index is not self._index:
             self._note_saves()
 
     def take(self, runner: Any, noticed: Noticed, progress: Progress) -> None:
@@ -85,8 +86,9 @@ class MonitorOutputs:
         for announcement in noticed.announcements:
             finding = next((f for f in noticed.findings if announcement.text.startswith(f.message)), None)
             kind = finding.kind if finding else ''
+            about = [f.subject for f in noticed.findings if f.kind == kind]
             self._note('finding', iter=progress.iter, epoch=progress.epoch, kind=kind, severity=announcement.severity,
-                       text=announcement.text, advice=list(announcement.advice))
+                       text=announcement.text, advice=list(announcement.advice), about=about)
             if finding is not None and is_main_process():
                 value = finding.magnitude if 0 < finding.magnitude < math.inf else 1.0
                 self._try(runner, alert_backends, runner.visualizer, kind, value,

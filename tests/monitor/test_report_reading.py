@@ -25,7 +25,8 @@ def resumed(tmp_path):
     write_attempt(tmp_path, NOW, epochs(1, 2), journal)
     later = [{'event': 'begin', 'time': NOW + 100, 'iter': 10, 'epoch': 1, 'resumed_from': 'epoch_1.pth'},
              {'event': 'finding', 'time': NOW + 110, 'iter': 14, 'epoch': 1, 'severity': 'warning',
-              'text': 'loss_spike at iter 14 At the same time: x.', 'advice': ['data: look', 'learning rate: lower']}]
+              'kind': 'loss_spike', 'text': 'loss_spike at iter 14 At the same time: x.',
+              'advice': ['data: look', 'learning rate: lower']}]
     write_attempt(tmp_path, NOW + 100, epochs(2, 3, loss=3.0), later)
     write_index(tmp_path, [attempt(1, NOW, why='killed', stop=None), attempt(2, NOW + 100)],
                 [record('epoch_3.pth', 3, NOW + 150, ('periodic', 'best:coco/AP'))])
@@ -58,11 +59,35 @@ def test_findings_carry_the_advice_of_the_journal(resumed):
     assert finding.advice == ('data: look', 'learning rate: lower')
 
 
+def test_findings_that_the_statistics_have_forgotten_are_in_the_journal(resumed):
+    write_stats(resumed, NOW + 160, events=[event('performance_drop', 20)])
+    assert [(f.kind, f.first_iter, len(f.advice)) for f in read(resumed).findings] == [
+        ('loss_spike', 14, 2), ('performance_drop', 20, 0)]
+
+
 def test_dropped_files_are_known_from_the_journal(resumed):
     saves = {c.name: c for c in read(resumed).checkpoints}
     assert (saves['epoch_1.pth'].kept, saves['epoch_1.pth'].blocked) == (False, 0.25)
     assert (saves['epoch_3.pth'].kept, saves['epoch_3.pth'].blocked) == (True, None)
     assert read(resumed).judged() == ['coco/AP']
+
+
+def test_rollbacks_and_skipped_updates_are_told_with_their_cause(resumed):
+    rollback = dict(cause='nan', text='loss is nan', from_iter=27, to_iter=20, checkpoint='epoch_2.pth', skip_iters=1)
+    write_stats(resumed, NOW + 160, rollbacks=[rollback], skipped_by_cause={'nan': 3})
+    run = read(resumed)
+    assert run.skipped == {'nan': 3}
+    assert [(m.kind, m.iter, m.text) for m in run.marks][-1] == (
+        'rollback', 20, 'went back from iteration 27 to 20: loss is nan')
+
+
+def test_findings_are_marked_in_the_charts_that_they_are_about(resumed):
+    write_stats(resumed, NOW + 160, events=[
+        event(), event('performance_drop', 20, subjects=['coco/AP']), event('gradient_explosion', 22, subjects=['g']),
+        event('plateau', 24, subjects=['coco/AP'], severity='info')])
+    marks = [(m.kind, m.iter, m.about, m.part) for m in read(resumed).marks if m.kind != 'resume']
+    assert marks == [('spike', 14, ('loss',), 'train'), ('finding', 20, ('coco/AP',), 'val'),
+                     ('finding', 22, ('g',), 'train')]
 
 
 def test_a_fresh_run_in_a_used_directory_hides_the_one_before(resumed):

@@ -88,10 +88,9 @@ def _peak(run: Run, name: str, colour: int) -> Peak:
 
 
 def _marks(runs: Sequence[Run], part: str, name: str) -> list[Mark]:
-    """Findings belong to the loss; where a run was resumed or rolled back is worth seeing everywhere."""
-    everywhere = ('resume', 'rollback')
+    """Findings of the training belong to the loss and to what they are about; a resume is worth seeing everywhere."""
     marks = [(run, mark) for run in runs for mark in run.marks
-             if mark.kind in everywhere or (part == 'train' and (name == 'loss' or name in mark.text))]
+             if mark.part == 'all' or (mark.part == part and (name in mark.about or (part, name) == ('train', 'loss')))]
     return [replace(mark, text=f'{run.name}: {mark.text}') if len(runs) > 1 else mark for run, mark in marks]
 
 

@@ -11,22 +11,28 @@ from mmckpt.monitor.run_report.run import FindingNote, Mark, Run
 from mmckpt.monitor.run_report.scalars import ScalarLog
 
 MOST_MARKS = 200
-MARK_OF = {'loss_spike': 'spike', 'loss_level': 'spike', 'non_finite': 'nan'}
+MARK_OF = {'loss_spike': 'spike', 'loss_level': 'spike', 'divergence': 'spike', 'non_finite': 'nan'}
+OF_VALIDATION = ('performance_drop', 'metric_zero', 'plateau', 'overfitting')
 
 
 def findings_of(stats: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> list[FindingNote]:
-    """Return the findings, oldest first, from the statistics or, where they are lost, from the journal.
+    """Return the findings in the order of their iterations.
 
     Args:
         stats (Mapping): Content of ``training_stats.json``.
-        events (Sequence): The journal, which holds the advice.
+        events (Sequence): The journal, which holds the advice, and what the
+            statistics have forgotten in a rollback or a kill.
+
+    Returns:
+        list[FindingNote]: Each event once.
     """
     said = [event for event in events if event['event'] == 'finding']
     noted = stats.get('events') or []
-    if noted:
-        return [_note(event, said) for event in noted]
-    return [FindingNote(e.get('kind', ''), e['severity'], e['iter'], e['iter'], 1, e['text'], '', tuple(e['advice']))
-            for e in said if e['severity'] != 'info']
+    lost = {e['text']: e for e in said if e['advice'] and not any(e['text'].startswith(n['message']) for n in noted)}
+    found = [_note(event, said) for event in noted]
+    found += [FindingNote(e['kind'], e['severity'], e['iter'], e['iter'], 1, e['text'], '', tuple(e['advice']),
+                          tuple(e.get('about', ()))) for e in lost.values()]
+    return sorted(found, key=lambda finding: finding.first_iter)
 
 
 def _note(event: Mapping[str, Any], said: Sequence[Mapping[str, Any]]) -> FindingNote:
@@ -34,31 +40,46 @@ def _note(event: Mapping[str, Any], said: Sequence[Mapping[str, Any]]) -> Findin
         (e['advice'] for e in said if e['text'].startswith(event['message']) and e['advice']), ())
     worst = event['worst'] if event['worst'] != event['message'] else ''
     return FindingNote(event['kind'], event['severity'], event['first_iter'], event['last_iter'], event['count'],
-                       event['message'], worst, tuple(advice))
+                       event['message'], worst, tuple(advice), tuple(event['subjects']))
 
 
-def marks_of(run: Run, logs: Sequence[ScalarLog], events: Sequence[Mapping[str, Any]]) -> list[Mark]:
+def marks_of(run: Run, stats: Mapping[str, Any], logs: Sequence[ScalarLog],
+             events: Sequence[Mapping[str, Any]]) -> list[Mark]:
     """Return what to mark in the curves of a run, by iteration; of each kind the newest 200."""
-    marks = [Mark(MARK_OF.get(f.kind, 'finding'), f.first_iter, f.message) for f in run.findings]
+    marks = [_mark(finding) for finding in run.findings if finding.severity != 'info' or finding.kind in MARK_OF]
     if not any(mark.kind == 'nan' for mark in marks):
         marks += _gaps(run.train)
     marks += _resumes(run, logs, events)
-    rolled = [Mark('rollback', int(e['to_iter']), str(e.get('text', 'rolled back'))) for e in events
-              if e['event'] == 'rollback']
-    if not rolled:
-        rolled = [Mark('rollback', back, f'went back from iteration {at} to before {back}')
-                  for log in logs for at, back in log.rewinds]
+    marks += _rollbacks(stats, logs, events)
     kept: list[Mark] = []
     for kind in ('spike', 'nan', 'finding', 'resume', 'rollback'):
-        kept += [mark for mark in [*marks, *rolled] if mark.kind == kind][-MOST_MARKS:]
+        kept += [mark for mark in marks if mark.kind == kind][-MOST_MARKS:]
     return sorted(kept, key=lambda mark: mark.iter)
+
+
+def _mark(finding: FindingNote) -> Mark:
+    return Mark(MARK_OF.get(finding.kind, 'finding'), finding.first_iter, finding.message, finding.about,
+                'val' if finding.kind in OF_VALIDATION else 'train')
+
+
+def _rollbacks(stats: Mapping[str, Any], logs: Sequence[ScalarLog],
+               events: Sequence[Mapping[str, Any]]) -> Sequence[Mark]:
+    """From whoever noted them: the statistics know why, the journal when, the logged lines that."""
+    noted = stats.get('rollbacks') or []
+    if noted:
+        return [Mark('rollback', int(r['to_iter']), f"went back from iteration {r['from_iter']} to {r['to_iter']}: "
+                                                    f"{r['text']}") for r in noted]
+    noted = [Mark('rollback', int(e['to_iter']), str(e['text'])) for e in events if e['event'] == 'rollback']
+    return noted or [Mark('rollback', back, f'went back from iteration {at} to before {back}')
+                     for log in logs for at, back in log.rewinds]
 
 
 def _gaps(train: Mapping[str, Curve]) -> Iterable[Mark]:
     for name, curve in train.items():
         for step, value in zip(curve.steps, curve.values):
             if not math.isfinite(value):
-                yield Mark('nan', int(step), f'{name} is {value} (first logged at iteration {int(step)})')
+                yield Mark('nan', int(step), f'{name} is {value} (first logged at iteration {int(step)})', (name,),
+                           'train')
                 break
 
 

@@ -77,7 +77,8 @@ class RunReader:
         run.checkpoints = checkpoints_of(index, events, self.work_dir)
         run.best = self._best(stats, run.val)
         run.findings = findings_of(stats, events)
-        run.marks = marks_of(run, logs, events)
+        run.marks = marks_of(run, stats, logs, events)
+        run.skipped = {str(cause): int(count) for cause, count in (stats.get('skipped_by_cause') or {}).items()}
         run.statistics = dict(stats.get('terms') or {})
         run.config = _config(self.work_dir, stamps)
         bad = sum(log.bad_lines for log in logs)

@@ -16,11 +16,15 @@ class Mark:
         kind (str): ``'spike'``, ``'nan'``, ``'rollback'``, ``'resume'`` or ``'finding'``.
         iter (int): Completed iterations.
         text (str): What happened.
+        about (tuple[str, ...]): The terms or metrics that it is about. Defaults to ().
+        part (str): ``'train'``, ``'val'`` or ``'all'``, the charts that it belongs to. Defaults to ``'all'``.
     """
 
     kind: str
     iter: int
     text: str
+    about: tuple[str, ...] = ()
+    part: str = 'all'
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ class FindingNote:
         message (str): One sentence.
         worst (str): The worst of it, or ``''``.
         advice (tuple[str, ...]): What to look at.
+        about (tuple[str, ...]): The terms or metrics that it is about.
     """
 
     kind: str
@@ -101,6 +106,7 @@ class FindingNote:
     message: str
     worst: str = ''
     advice: tuple[str, ...] = ()
+    about: tuple[str, ...] = ()
 
 
 @dataclass
@@ -122,6 +128,8 @@ class Run:
     attempts: list[AttemptSpan] = field(default_factory=list)
     checkpoints: list[Checkpoint] = field(default_factory=list)
     findings: list[FindingNote] = field(default_factory=list)
+    # Updates that were not applied, by cause.
+    skipped: dict[str, int] = field(default_factory=dict)
     statistics: dict[str, Any] = field(default_factory=dict)
     config: str = ''
     # What could not be read, for the reader of the report.

@@ -63,12 +63,14 @@ def key_of(colour: int) -> str:
 
 def findings(run: Run) -> str:
     """Return the findings with their advice, the newest first."""
+    skipped = ''.join(f'<p>{count} updates were not applied: {escape(cause)}.</p>'
+                      for cause, count in run.skipped.items())
     if not run.findings:
-        return '<p class="none">The monitor found nothing to complain about.</p>' if run.statistics else (
-            '<p class="none">Nobody looked: the run had no TrainingMonitorHook.</p>')
+        return skipped + ('<p class="none">The monitor found nothing to complain about.</p>' if run.statistics else
+                          '<p class="none">Nobody looked: the run had no TrainingMonitorHook.</p>')
     listed = run.findings[-MOST_FINDINGS:][::-1]
     more = f'<p>The newest {len(listed)} of {len(run.findings)}.</p>' if len(listed) < len(run.findings) else ''
-    return more + '<ul class="findings">' + ''.join(map(_finding, listed)) + '</ul>'
+    return skipped + more + '<ul class="findings">' + ''.join(map(_finding, listed)) + '</ul>'
 
 
 def _finding(finding: FindingNote) -> str:
