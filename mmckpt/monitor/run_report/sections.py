@@ -63,7 +63,7 @@ def key_of(colour: int) -> str:
 
 def findings(run: Run) -> str:
     """Return the findings with their advice, the newest first."""
-    skipped = ''.join(f'<p>{count} updates were not applied: {escape(cause)}.</p>'
+    skipped = ''.join(f'<p>Updates that were not applied ({escape(cause)}): {count}.</p>'
                       for cause, count in run.skipped.items())
     if not run.findings:
         return skipped + ('<p class="none">The monitor found nothing to complain about.</p>' if run.statistics else

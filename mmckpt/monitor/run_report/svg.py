@@ -34,7 +34,7 @@ def draw(chart: Chart) -> str:
     x = Axis(0, max(1, *(steps[-1] for steps, _ in thinned if steps), *(mark.iter for mark in chart.marks)),
              LEFT, width - RIGHT)
     y = Axis(low, high, height - BOTTOM, TOP, chart.log)
-    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(chart.summary())}">']
+    parts = [f'<svg class="static" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(chart.summary())}">']
     parts += _grid(x, y, width, height)
     parts += _marks(chart, x, height)
     parts += [_line(line, steps, values, x, y) for line, (steps, values) in zip(chart.lines, thinned)]
