@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from logged_runs import LENGTH, epochs, train_line, val_line, write_attempt
 
-from mmckpt.monitor.run_report.curve import Curve, m4
+from mmckpt.monitor.run_report.curve import Curve, m4, trend
 from mmckpt.monitor.run_report.scalars import ScalarLog, join
 
 
@@ -34,6 +34,15 @@ def test_a_spike_of_one_iteration_among_a_million_survives_in_bounded_memory():
     assert len(curve.steps) < 2000
     assert max(curve.values) == 9.0 and curve.steps[curve.values.index(9.0)] == spike // 10 * 10 + 1
     assert (curve.steps[0], curve.steps[-1]) == (0, 999_990)
+
+
+def test_the_course_of_a_dense_curve_is_not_bent_by_its_spikes_and_gaps():
+    values = [10 - n / 100 for n in range(1000)]
+    values[500], values[501] = 1e9, math.nan
+    steps, medians = trend(range(1000), values, 50)
+    assert len(steps) == 50 and max(medians) < 10
+    assert all(later < earlier for earlier, later in zip(medians, medians[1:]))
+    assert trend([1, 2], [math.nan] * 2, 2) == ([], [])
 
 
 def test_a_log_is_read_on_from_where_it_was_left_and_a_half_line_waits(tmp_path):

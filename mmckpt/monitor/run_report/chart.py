@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmckpt.monitor.run_report.axis import wants_log
-from mmckpt.monitor.run_report.curve import Curve, m4
+from mmckpt.monitor.run_report.curve import Curve, m4, trend
 from mmckpt.monitor.run_report.run import Mark
 
 # Stretches into which a curve is thinned in the page: as fine as a zoom gets.
 STRETCHES = 400
 # The drawing that needs no script is as wide as a phone or a column.
 STATIC_STRETCHES = 110
+# A curve of so many points is drawn thin, with the medians of so many stretches over it.
+DENSE, TREND_STRETCHES = 400, 120
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,15 @@ class Line:
     def thinned(self, stretches: int) -> tuple[list[float], list[float]]:
         """Return at most five points a stretch."""
         return m4(self.steps, self.values, stretches)
+
+    @property
+    def dense(self) -> bool:
+        """Whether there are too many points to show the course of the curve."""
+        return not self.dots and len(self.steps) >= DENSE
+
+    def trend(self) -> tuple[list[float], list[float]]:
+        """Return the course of a dense curve; empty for others."""
+        return trend(self.steps, self.values, TREND_STRETCHES) if self.dense else ([], [])
 
 
 @dataclass(frozen=True)
@@ -109,8 +120,10 @@ class Chart:
 
     def _line(self, line: Line) -> dict[str, Any]:
         steps, values = line.thinned(max(40, STRETCHES // len(self.lines)))
+        over, medians = line.trend()
         return {'n': line.name, 'c': line.colour, 'd': line.dots, 'x': [int(step) for step in steps],
-                'y': [_digits(value) for value in values]}
+                'y': [_digits(value) for value in values], 'tx': [int(step) for step in over],
+                'ty': [_digits(value) for value in medians]}
 
 
 def line_of(name: str, curve: Curve, colour: int = 0) -> Line:

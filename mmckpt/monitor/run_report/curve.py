@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from bisect import bisect_left
 from collections.abc import Sequence
 
@@ -50,6 +51,27 @@ def _telling(values: Sequence[float], begin: int, end: int) -> list[int]:
     if len(finite) < end - begin:
         chosen.add(next(i for i in range(begin, end) if not math.isfinite(values[i])))
     return sorted(chosen)
+
+
+def trend(steps: Sequence[float], values: Sequence[float], stretches: int) -> tuple[list[float], list[float]]:
+    """Return the median of each stretch of a curve, at its middle: its course without its noise.
+
+    Args:
+        steps (Sequence[float]): Ascending.
+        values (Sequence[float]): As many; those that are not finite are left out.
+        stretches (int): Stretches with as many points each.
+
+    Returns:
+        tuple: Steps and medians.
+
+    Example:
+        >>> trend([1, 2, 3, 4, 5, 6], [1, 9, 1, 2, 2, 7], stretches=2)
+        ([2, 5], [1, 2])
+    """
+    edges = [round(i * len(steps) / stretches) for i in range(stretches + 1)]
+    found = [(steps[(a + b) // 2], [v for v in values[a:b] if math.isfinite(v)]) for a, b in zip(edges, edges[1:])]
+    known = [(step, statistics.median(part)) for step, part in found if part]
+    return [step for step, _ in known], [value for _, value in known]
 
 
 class Curve:

@@ -162,16 +162,25 @@
           height: this.height - TOP - BOTTOM + 12 }));
         svg.append(area);
       }
-      let d = '', up = true;
-      for (let i = part.from; i < part.to; i++) {
-        if (missing(line.y[i])) { up = true; continue; }
-        const x = this.x(line.x[i]).toFixed(1), y = this.y(line.y[i]).toFixed(1);
-        if (line.d) { inner.append(el('circle', { class: `dot ${line.d} ${style}`, cx: x, cy: y, r: 3.5 })); continue; }
-        d += (up ? 'M' : 'L') + x + ' ' + y;
-        if (up && (i + 1 === part.to || missing(line.y[i + 1]))) d += 'h.01';
-        up = false;
+      const path = (xs, ys, from, to) => {
+        let d = '', up = true;
+        for (let i = from; i < to; i++) {
+          if (missing(ys[i])) { up = true; continue; }
+          d += `${up ? 'M' : 'L'}${this.x(xs[i]).toFixed(1)} ${this.y(ys[i]).toFixed(1)}`;
+          if (up && (i + 1 === to || missing(ys[i + 1]))) d += 'h.01';
+          up = false;
+        }
+        return d;
+      };
+      if (line.d) {
+        for (let i = part.from; i < part.to; i++) if (!missing(line.y[i]))
+          inner.append(el('circle', { class: `dot ${line.d} ${style}`, cx: this.x(line.x[i]), cy: this.y(line.y[i]), r: 3.5 }));
+      } else {
+        // The trend has as many stretches at every zoom: close up, the curve itself says more.
+        const trend = line.tx.length > 0 && part.to - part.from > 300;
+        inner.append(el('path', { class: `line ${trend ? 'thin ' : ''}${style}`, d: path(line.x, line.y, part.from, part.to) }));
+        if (trend) inner.append(el('path', { class: `line ${style}`, d: path(line.tx, line.ty, 0, line.tx.length) }));
       }
-      if (d) inner.append(el('path', { class: `line ${style}`, d }));
       svg.append(inner);
     }
 

@@ -29,7 +29,9 @@ def tiles(run: Run, now: float) -> str:
         often = f' in {len(run.attempts)} attempts' if len(run.attempts) > 1 else ''
         cells.append(('time in training', duration(trained) + often, ''))
     serious = sum(finding.severity != 'info' for finding in run.findings)
-    cells.append(('findings', str(serious) if serious else 'none', 'bad' if serious else 'good'))
+    looked = run.statistics or run.findings
+    cells.append(('findings', str(serious) if serious else 'none' if looked else 'not looked for',
+                  'bad' if serious else 'good' if looked else ''))
     return '<dl class="tiles">' + ''.join(
         f'<div><dt>{escape(name)}</dt><dd class="{style}">{escape(value)}</dd></div>'
         for name, value, style in cells) + '</dl>'

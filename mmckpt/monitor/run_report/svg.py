@@ -38,6 +38,7 @@ def draw(chart: Chart) -> str:
     parts += _grid(x, y, width, height)
     parts += _marks(chart, x, height)
     parts += [_line(line, steps, values, x, y) for line, (steps, values) in zip(chart.lines, thinned)]
+    parts += [_path(*line.trend(), x, y, f'line {style_of(line.colour)}') for line in chart.lines]
     parts += [f'<circle class="peak s{peak.colour % COLOURS}" cx="{x.at(peak.step):.1f}" '
               f'cy="{y.at(peak.value):.1f}" r="5"><title>{escape(peak.text)}</title></circle>'
               for peak in chart.peaks if low <= peak.value <= high and peak.step <= x.high]
@@ -71,11 +72,20 @@ def _marks(chart: Chart, x: Axis, height: int) -> list[str]:
 
 
 def _line(line: Line, steps: Sequence[float], values: Sequence[float], x: Axis, y: Axis) -> str:
-    points = [None if not math.isfinite(value) or (y.log and value <= 0) else (x.at(step), y.at(value))
-              for step, value in zip(steps, values)]
     if line.dots:
         return ''.join(f'<circle class="dot {line.dots} {style_of(line.colour)}" cx="{p[0]:.1f}" cy="{p[1]:.1f}" '
-                       'r="3.5"/>' for p in points if p)
+                       'r="3.5"/>' for p in _points(steps, values, x, y) if p)
+    thin = ' thin' if line.dense else ''
+    return _path(steps, values, x, y, f'line{thin} {style_of(line.colour)}')
+
+
+def _points(steps: Sequence[float], values: Sequence[float], x: Axis, y: Axis) -> list[tuple[float, float] | None]:
+    return [None if not math.isfinite(value) or (y.log and value <= 0) else (x.at(step), y.at(value))
+            for step, value in zip(steps, values)]
+
+
+def _path(steps: Sequence[float], values: Sequence[float], x: Axis, y: Axis, style: str) -> str:
+    points = _points(steps, values, x, y)
     path, pen_up = [], True
     for i, point in enumerate(points):
         if point is None:
@@ -86,4 +96,4 @@ def _line(line: Line, steps: Sequence[float], values: Sequence[float], x: Axis, 
             # A point without neighbours would not show.
             path.append('h.01')
         pen_up = False
-    return f'<path class="line {style_of(line.colour)}" d="{"".join(path)}"/>'
+    return f'<path class="{style}" d="{"".join(path)}"/>' if path else ''

@@ -10,7 +10,7 @@ from mmckpt.monitor.run_report.run import AttemptSpan, Checkpoint, Run
 
 WIDTH, ROW, LEFT, RIGHT, TOP = 960, 30, 120, 16, 8
 MOST_ATTEMPTS = 20
-STEPS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400, 172800, 604800, 2592000)
+STEPS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400, 172800, 604800, 2592000, 7776000)
 
 
 def draw_timeline(run: Run, now: float) -> str:
