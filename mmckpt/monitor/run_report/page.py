@@ -123,6 +123,6 @@ def _history(run: Run, now: float) -> str:
 
 
 def _footer(now: float) -> str:
-    return (f'<footer><p>Made by mmckpt at {clock(now)}. Curves are means over the logging window of MMEngine, '
-            'thinned without losing an extreme; where they are dense, a thick line shows the medians. Drag over a chart to zoom, double-click to go back; arrow keys move '
-            'the cursor.</p></footer>')
+    return (f'<footer><p>Made by mmckpt at {clock(now)}. Curves are means over the logging window of MMEngine, thinned '
+            'without losing an extreme; where they are dense, a thick line shows the medians. Drag over a chart to '
+            'zoom, double-click to go back; arrow keys move the cursor.</p></footer>')
