@@ -134,14 +134,18 @@ SHOWN = {
     'R27': ('the model is rebuilt from what the file says; another number of items is named', [
         'test_loading.py::test_the_model_is_built_from_the_config_in_the_file',
         'test_loading.py::test_another_number_of_items_is_named_with_both_values_and_what_to_pass',
-        'test_loading.py::test_a_lightning_module_is_built_from_its_hyper_parameters']),
+        'test_loading.py::test_a_lightning_module_is_built_from_its_hyper_parameters',
+        'integration/test_recsys.py::test_the_model_is_rebuilt_from_its_file_with_overrides_and_num_items_must_fit',
+        'integration/test_recsys.py::'
+        'test_another_num_items_is_refused_by_name_with_both_values_and_what_to_pass']),
     'R28': ('names from templates with metric values: multi-vae-{epoch:02d}-{val_loss:.4f}', [
         'hooks/test_save_best.py::test_names_carry_values',
         'integration/test_recsys.py::test_the_file_of_the_least_loss_is_the_only_one',
         'integration/test_depth_topk.py::test_names_carry_epoch_and_score']),
     'R29': ('"last" where none was kept is the newest or best valid file, and is named', [
         'cli/test_resume.py::test_a_last_that_was_not_kept_is_the_newest_best_and_is_named',
-        'store/test_find.py::test_the_nearest_valid_one_is_taken_and_named']),
+        'store/test_find.py::test_the_nearest_valid_one_is_taken_and_named',
+        'integration/test_recsys.py::test_last_gives_the_best_where_no_last_was_kept_and_says_so']),
     'R30': ('weights_only=True reads our files and those of stock MMEngine', [
         'test_safe_loading.py::test_a_file_of_stock_mmengine_loads_safely_and_whole',
         'test_safe_loading.py::test_import_mmckpt_is_enough_for_a_stock_runner_to_resume',

@@ -137,7 +137,8 @@ def ranked(records: Sequence[Record], metric: str) -> list[Record]:
 def _newest(view: StoreView, spec: str) -> tuple[list[Record], list[Record]]:
     newest = newest_first(view.records())
     # A file that is there only because it was a best is the newest, but nobody kept it as the last one.
-    is_last = spec == 'latest' or not newest[0].name.startswith('best') or PERIODIC in newest[0].roles
+    roles = _named_best(newest[0]).roles
+    is_last = spec == 'latest' or PERIODIC in roles or not any(role.startswith(_BEST) for role in roles)
     return newest, newest[:1] if is_last else []
 
 

