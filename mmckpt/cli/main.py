@@ -10,7 +10,9 @@ from typing import Any
 
 from mmckpt import __version__
 from mmckpt.cli import (
+    completion,
     convert,
+    diff,
     inspect,
     ls,
     prune,
@@ -44,8 +46,12 @@ GROUPS: dict[str, dict[str, Any]] = {
     },
     'any checkpoint file': {
         'inspect': inspect,
+        'diff': diff,
         'convert': convert,
         'publish': publish,
+    },
+    'this command': {
+        'completion': completion,
     },
 }
 COMMANDS: dict[str, Any] = {name: module for group in GROUPS.values() for name, module in group.items()}

@@ -1,0 +1,91 @@
+"""``mmckpt completion``: a script for the shell that completes commands, options and files."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Iterator
+
+HELP = 'print a script by which a shell completes commands and options'
+EXAMPLES = """  echo 'eval "$(%(prog)s bash)"' >> ~/.bashrc
+  echo 'eval "$(%(prog)s zsh)"' >> ~/.zshrc
+  %(prog)s fish > ~/.config/fish/completions/mmckpt.fish
+
+The script knows the commands of this version and starts no Python, so that it answers at once; print it anew after an
+update."""
+
+_BASH = """_mmckpt() {
+    local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" command="${COMP_WORDS[1]}" words=''
+    if [ "$COMP_CWORD" -eq 1 ]; then
+        words=%(commands)s
+    else
+        case "$command $previous" in
+%(choices)s
+            *)
+                case "$command" in
+%(options)s
+                esac
+                case "$current" in -*) ;; *) words='' ;; esac ;;
+        esac
+    fi
+    COMPREPLY=($(compgen -W "$words" -- "$current"))
+    [ -n "$words" ] || COMPREPLY=($(compgen -f -- "$current"))
+}
+complete -o filenames -F _mmckpt mmckpt"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the argument of ``completion``."""
+    parser.add_argument('shell', choices=('bash', 'zsh', 'fish'), help='the shell that is to complete')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the script."""
+    from mmckpt.cli.main import build_parser
+
+    script = _fish(build_parser()) if args.shell == 'fish' else _bash(build_parser())
+    print(script if args.shell != 'zsh' else f'autoload -U +X bashcompinit && bashcompinit\n{script}')
+    return 0
+
+
+def _bash(parser: argparse.ArgumentParser) -> str:
+    commands = _commands(parser)
+    options = '\n'.join(f'                    {name}) words={shlex.quote(" ".join(_flags(command)))} ;;'
+                        for name, command in commands.items())
+    choices = '\n'.join(f'            {" | ".join(shlex.quote(f"{name} {flag}") for flag in action.option_strings)}) '
+                        f'words={shlex.quote(" ".join(map(str, action.choices)))} ;;'
+                        for name, command in commands.items() for action in command._actions
+                        if action.choices and action.option_strings)
+    positional = '\n'.join(
+        f'            {shlex.quote(f"{name} {name}")}) words={shlex.quote(" ".join(map(str, action.choices)))} ;;'
+        for name, command in commands.items() for action in command._actions
+        if action.choices and not action.option_strings)
+    return _BASH % dict(commands=shlex.quote(' '.join([*commands, '--help', '--version'])), options=options,
+                        choices=f'{choices}\n{positional}')
+
+
+def _fish(parser: argparse.ArgumentParser) -> str:
+    lines = []
+    for name, command in _commands(parser).items():
+        text = shlex.quote(command.description.splitlines()[0] if command.description else '')
+        lines.append(f'complete -c mmckpt -n __fish_use_subcommand -f -a {name} -d {text}')
+        here = shlex.quote(f'__fish_seen_subcommand_from {name}')
+        for action in command._actions:
+            for flag in action.option_strings:
+                kind = f'-l {flag[2:]}' if flag.startswith('--') else f'-s {flag[1:]}'
+                values = f' -x -a {shlex.quote(" ".join(map(str, action.choices)))}' if action.choices else ''
+                lines.append(f'complete -c mmckpt -n {here} {kind}{values}')
+            if action.choices and not action.option_strings:
+                lines.append(f'complete -c mmckpt -n {here} -f -a {shlex.quote(" ".join(map(str, action.choices)))}')
+    return '\n'.join(lines)
+
+
+def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    found = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(found.choices)
+
+
+def _flags(command: argparse.ArgumentParser) -> Iterator[str]:
+    for action in command._actions:
+        if action.help != argparse.SUPPRESS:
+            yield from (flag for flag in action.option_strings if flag.startswith('--'))
