@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.registry import MODELS
 from torch import nn
 
@@ -18,6 +19,7 @@ from mmckpt.files.distributed import METADATA
 from mmckpt.files.fit import causes, compare, describe
 from mmckpt.model_building import build_from_config, build_from_settings, flat_settings, model_config
 from mmckpt.store import CheckpointStore
+from mmckpt.store.find import find_checkpoint, split_spec
 
 
 def load(source: str | os.PathLike, model: Any = None, *, weights: str = 'file', prefix: str = '',
@@ -29,8 +31,9 @@ def load(source: str | os.PathLike, model: Any = None, *, weights: str = 'file',
 
     Args:
         source (str or Path): A checkpoint (MMEngine, mmcv, Lightning,
-            hand-written, plain weights, safetensors), or a work directory, of
-            which the newest checkpoint that is sound is taken.
+            hand-written, plain weights, safetensors); a work directory, of
+            which the newest checkpoint that is sound is taken; or what to take
+            of it, such as ``'work_dirs/run@best:AP'``.
         model (nn.Module or type or dict, optional): What to load into: a
             model; a class, which is built from the hyper-parameters in the
             file; a config of a registered model. Defaults to None, the model
@@ -65,7 +68,9 @@ def load(source: str | os.PathLike, model: Any = None, *, weights: str = 'file',
         >>> mmckpt.load(path, nn.Linear(2, 1))
         Linear(in_features=2, out_features=1, bias=True)
     """
-    path = _file_of(source)
+    path, note = file_of(source)
+    if note:
+        print_log(note, 'current')
     content = open_file(path)
     if content.dangerous:
         raise IncompatibleCheckpointError(
@@ -82,14 +87,25 @@ def load(source: str | os.PathLike, model: Any = None, *, weights: str = 'file',
     return built.to(device).eval()
 
 
-def _file_of(source: str | os.PathLike) -> Path:
-    path = Path(os.path.expanduser(source))
+def file_of(source: str | os.PathLike) -> tuple[Path, str]:
+    """Return the file that a path, a work directory or ``DIR@SPEC`` stands for, and what to know about the choice.
+
+    Raises:
+        CheckpointNotFoundError: If there is none.
+        CorruptCheckpointError: If there are some, but none that would do is sound.
+    """
+    text = os.path.expanduser(os.fspath(source))
+    spec = split_spec(text)
+    if spec is not None:
+        found = find_checkpoint(*spec)
+        return found.path, found.note or f'{text} is {found.path.name}'
+    path = Path(text)
     if not path.is_dir() or (path / METADATA).is_file():
-        return path
+        return path, ''
     newest = CheckpointStore.read(path).latest_valid()
     if newest is None:
         raise CheckpointNotFoundError(f'{path} holds no checkpoint that is sound; mmckpt ls {path} says what is there')
-    return path / newest.name
+    return path / newest.name, f'the newest checkpoint of {path} that is sound is {newest.name}'
 
 
 def _model(path: Path, model: Any, meta: Mapping[str, Any],

@@ -61,8 +61,8 @@ def test_the_model_is_built_from_the_config_in_the_file(tmp_path):
     loaded = mmckpt.load(tmp_path / 'epoch_1.pth')
     assert type(loaded) is Recommender and same(loaded, saved) and not loaded.training
     assert loaded.dataset_meta == dict(classes=('a', 'b'))
-    # The newest of a work directory.
-    assert same(mmckpt.load(tmp_path), saved)
+    # The newest of a work directory, and one that is asked for by what it is.
+    assert same(mmckpt.load(tmp_path), saved) and same(mmckpt.load(f'{tmp_path}@epoch:1'), saved)
 
 
 def test_another_number_of_items_is_named_with_both_values_and_what_to_pass(tmp_path):

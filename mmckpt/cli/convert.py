@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmckpt.cli.checkpoint_table import shown_bytes
 from mmckpt.cli.console import say, warn
+from mmckpt.cli.named_file import named_file
 from mmckpt.errors import UsageError
 from mmckpt.files import open_file
 from mmckpt.files.anatomy import anatomy
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert, and say what was kept and what was not."""
-    source, target = Path(args.source), Path(args.target)
+    source, target = named_file(args.source), Path(args.target)
     if target.exists() and (not args.force or target.samefile(source)):
         raise UsageError(f'{target} is there already; pass --force to replace it' if not target.samefile(source)
                          else f'IN and OUT are one file, {target}')

@@ -7,6 +7,7 @@ import json
 import sys
 from dataclasses import asdict
 
+from mmckpt.cli.named_file import named_file
 from mmckpt.errors import UsageError
 from mmckpt.files import open_file
 from mmckpt.files.difference import Difference, differences
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the differences, the largest first; return 1 if there are some."""
     if not args.atol >= 0:
         raise UsageError(f'--atol is at least 0, got {args.atol}')
-    found = [d for d in differences(open_file(args.first), open_file(args.second))
+    found = [d for d in differences(*(open_file(named_file(path)) for path in (args.first, args.second)))
              if (args.part is None or d.part in args.part) and not 0 < d.size <= args.atol]
     clocks = [] if args.clocks else [d for d in found if d.clock]
     found = [d for d in found if args.clocks or not d.clock]

@@ -10,6 +10,7 @@ from typing import Any
 from mmckpt.cli.checkpoint_table import shown_bytes
 from mmckpt.cli.inspect_facts import facts_of, summary_lines
 from mmckpt.cli.inspect_tree import print_outline
+from mmckpt.cli.named_file import named_file
 from mmckpt.errors import UsageError
 from mmckpt.files import Content, open_file
 from mmckpt.files.anatomy import anatomy
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what the file holds; return 1 if it is not harmless."""
-    content = open_file(args.file)
+    content = open_file(named_file(args.file))
     root = outline(content.tree)
     found = list(leaves(root) if args.keys is None else matching(root, args.keys))
     if args.keys is not None and not found:

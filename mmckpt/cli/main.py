@@ -66,7 +66,7 @@ EXAMPLES = """examples:
 EXIT_STATUS = """exit status:
   0    finished
   1    failed with a traceback (quick-check, verify, inspect: a problem was found; prune: a file is left;
-       replay: all is finite now)
+       diff: the files differ; replay: all is finite now)
   2    the arguments, the config or a checkpoint cannot be used; the message says why
   75   stopped in good order by PreemptionHook: run again with --resume
   76   stopped by TrainingMonitorHook, as on_nan, on_spike or on_divergence ask for; the log says why

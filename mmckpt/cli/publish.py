@@ -9,6 +9,7 @@ from typing import Any
 
 from mmckpt.cli.checkpoint_table import shown_bytes
 from mmckpt.cli.console import say, warn
+from mmckpt.cli.named_file import named_file
 from mmckpt.files import open_file
 from mmckpt.files.conversion import Wishes, chosen_weights, to_mmengine
 from mmckpt.files.writing import write_file
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the file and print its path."""
-    source = Path(args.file)
+    source = named_file(args.file)
     checkpoint = to_mmengine(open_file(source), Wishes(weights_only=True)).checkpoint
     published = {'meta': _public(checkpoint.get('meta', {})), 'state_dict': chosen_weights(checkpoint, args.weights)}
     suffix = '.safetensors' if args.safetensors else '.pth'

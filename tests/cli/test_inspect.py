@@ -19,6 +19,13 @@ def test_a_file_of_mmengine_is_a_tree_with_progress_best_and_sizes(mmckpt, train
     assert 'HOSTILE' not in out
 
 
+def test_a_work_directory_or_what_to_take_of_it_can_be_given(mmckpt, trained):
+    whole = mmckpt('inspect', trained / 'epoch_2.pth')[1]
+    status, out, err = mmckpt('inspect', trained)
+    assert (status, out) == (0, whole) and 'epoch_2.pth' in err
+    assert mmckpt('inspect', f'{trained}@epoch:1')[1].startswith(f'{trained}/epoch_1.pth')
+
+
 def test_json_has_every_tensor_and_the_shares_of_the_parts(mmckpt, trained):
     found = json.loads(mmckpt('inspect', trained / 'epoch_2.pth', '--json', '--stats')[1])
     assert found['form'] == 'MMEngine' and found['epoch'] == 2 and found['config'] and not found['hostile']
