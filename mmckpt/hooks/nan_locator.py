@@ -91,6 +91,9 @@ def non_finite_entries(tree: Any, path: str = '') -> Iterator[tuple[str, str]]:
             yield from non_finite_entries(value, f'{path}.{key}' if path else str(key))
     elif isinstance(tree, (list, tuple)):
         for i, value in enumerate(tree):
+            if isinstance(value, torch.Tensor):
+                # One sample, unlike a tensor of the whole batch.
+                value = value.flatten()
             yield from non_finite_entries(value, f'{path}[{i}]')
     elif hasattr(tree, 'all_items'):
         # MMEngine's data elements.

@@ -6,15 +6,16 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Union
+from typing import Any
 
+from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
 from mmckpt.errors import StoppedByMonitor
-from mmckpt.hooks.monitor_switches import arguments_of_switch
+from mmckpt.hooks.envelope import envelope
 from mmckpt.hooks.nan_cases import NanCases
-from mmckpt.hooks.rollback import RollbackLog, check_rollback, find_target, roll_back
+from mmckpt.hooks.rollback import RollbackLog, check_rollback, find_target, roll_back, rollbacks_of_run
 from mmckpt.hooks.runner_adapter import (
     SharedFlag,
     gather_objects,
@@ -25,10 +26,9 @@ from mmckpt.hooks.runner_adapter import (
 from mmckpt.hooks.step_guard import StepGuard, Window
 from mmckpt.monitor import SpikeDetector
 from mmckpt.monitor.finding import Finding
-from mmckpt.policy.reaction import Reaction, SkipCount, read_reaction
+from mmckpt.policy.reaction import Reaction, SkipCount
 from mmckpt.progress import Progress
 
-Action = Union[str, Mapping[str, Any]]
 # So many dropped updates are named one by one; after that each power of ten is.
 NAMED = 5
 
@@ -41,35 +41,6 @@ class _Due:
     reaction: Reaction
     before: int  # Completed iterations up to which the state is sound.
     text: str
-
-
-def build_reactions(on_nan: Action, on_spike: Action, on_divergence: Action, switches: Mapping[str, Any],
-                    locate_nan: bool | Mapping[str, Any]) -> ReactionHook | None:
-    """Read the arguments of ``TrainingMonitorHook``; return the hook that acts on them, or None for warnings only.
-
-    Args:
-        on_nan (str or dict): See :func:`mmckpt.policy.reaction.read_reaction`.
-        on_spike (str or dict): The same.
-        on_divergence (str or dict): The same; it is no matter of one update, so nothing can be skipped.
-        switches (dict): What is looked for, by ``'nan'``, ``'spike'`` and ``'divergence'``; what is missing is.
-        locate_nan (bool or dict): Whether the cause of a NaN is looked for, see :class:`NanCases`.
-
-    Raises:
-        ValueError: If an argument is wrong, or reacts to what is not looked for.
-    """
-    reactions = {'nan': read_reaction('on_nan', on_nan), 'spike': read_reaction('on_spike', on_spike),
-                 'divergence': read_reaction('on_divergence', on_divergence, ('warn', 'stop', 'rollback'))}
-    for cause, reaction in reactions.items():
-        if reaction.type != 'warn' and switches.get(cause) is False:
-            raise ValueError(f'on_{cause}={reaction.type!r} needs {cause}=True: nothing is done about what is not '
-                             'looked for.')
-    if all(reaction.type == 'warn' for reaction in reactions.values()) and not locate_nan:
-        return None
-    spike = switches.get('spike')
-    detector = SpikeDetector(**(spike if isinstance(spike, Mapping) else {}))
-    located = arguments_of_switch('locate_nan', locate_nan, ('max_cases',))
-    return ReactionHook(reactions, detector if reactions['spike'].type != 'warn' else None,
-                        None if located is None else NanCases(**located))
 
 
 class ReactionHook(Hook):
@@ -102,7 +73,8 @@ class ReactionHook(Hook):
         self._flag: SharedFlag | None = None
         self._due: _Due | None = None
         self._diverged: tuple[int, str] | None = None
-        self._loss_of_window = 0.0
+        self._gathered: list[Any] = []
+        self._window: dict[str, Any] | None = None
         self._going_back = False
         self._done = Progress(0, 0)
 
@@ -115,7 +87,9 @@ class ReactionHook(Hook):
                 check_rollback(runner, f'on_{cause}')
         if self._guard is None:
             self._install(runner)
-        self._guard.loss, self._loss_of_window = self._loss_of_window, 0.0
+        window, self._window = self._window, None
+        self._guard.load_window_state(window)
+        self._learn_of_rollbacks(runner)
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Note the state before the batch."""
@@ -137,6 +111,21 @@ class ReactionHook(Hook):
         else:
             self._go_back(runner, due)
 
+    def gather_checkpoint_state(self, runner: Any) -> None:
+        """Collect the windows at hand; ``mmckpt.CheckpointHook`` calls it on every rank."""
+        self._gathered = gather_objects(self._guard.window_state())
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Put the window of each rank into the checkpoint, if it is made inside one."""
+        gathered, self._gathered = self._gathered, []
+        if any(gathered):
+            envelope(checkpoint)['windows'] = gathered
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Keep the window of this rank until ``before_train``."""
+        windows = checkpoint.get('mmckpt', {}).get('windows') or []
+        self._window = windows[get_rank()] if len(windows) == get_world_size() else None
+
     def notice(self, findings: Iterable[Finding]) -> None:
         """Take what the detectors have found at this iteration on this rank."""
         for finding in findings:
@@ -151,16 +140,14 @@ class ReactionHook(Hook):
     # State -------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return counters, rollbacks and the window at hand in plain types."""
+        """Return counters and rollbacks in plain types."""
         return {'version': 1, 'skips': self.skips.state_dict(), 'rollbacks': self.rollbacks.state_dict(),
-                'spike': None if self.spike is None else self.spike.state_dict(),
-                'loss_of_window': self._guard.loss if self._guard is not None else 0.0}
+                'spike': None if self.spike is None else self.spike.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state; a rollback keeps what was counted since."""
         if self.spike is not None and state['spike'] is not None:
             self.spike.load_state_dict(state['spike'])
-        self._loss_of_window = state['loss_of_window']
         self.rollbacks.load_state_dict(state['rollbacks'], going_back=self._going_back)
         if not self._going_back:
             self.skips.load_state_dict(state['skips'])
@@ -185,6 +172,12 @@ class ReactionHook(Hook):
             self._flag = SharedFlag()
         if self.locator is not None:
             self.locator.prepare(runner, self._guard)
+
+    def _learn_of_rollbacks(self, runner: Any) -> None:
+        """Take rollbacks that this run made after the checkpoint from which a new process goes on."""
+        if not self._going_back and any(reaction.type == 'rollback' for reaction in self.reactions.values()):
+            if self.rollbacks.learn(rollbacks_of_run(runner)):
+                self.rollbacks.apply_lr(runner.optim_wrapper, runner.param_schedulers)
 
     def _remove(self) -> None:
         if self._guard is not None:

@@ -39,6 +39,13 @@ class RollbackLog:
         """
         self.events.append(dict(event))
 
+    def learn(self, events: list[dict[str, Any]]) -> bool:
+        """Take all rollbacks of the run; return whether there are more than were known."""
+        more = len(events) > len(self.events)
+        if more:
+            self.events = [dict(event) for event in events]
+        return more
+
     def leaves_out(self, start: int, end: int) -> bool:
         """Whether an update of iterations ``start + 1`` to ``end`` is to be left out."""
         return any(start < event['from_iter'] and end > event['from_iter'] - event['skip_iters']
@@ -85,6 +92,14 @@ def check_rollback(runner: Any, argument: str) -> None:
             f"TrainingMonitorHook({argument}='rollback') needs mmckpt.CheckpointHook with save_optimizer=True and "
             "save_param_scheduler=True on a local disk: set default_hooks=dict(checkpoint=dict("
             "type='mmckpt.CheckpointHook', interval=..., ...)).")
+
+
+def rollbacks_of_run(runner: Any) -> list[dict[str, Any]]:
+    """Return the rollbacks of this run that the index knows, oldest first, on all ranks."""
+    store = _checkpoint_hook(runner).store
+    return broadcast_object(None if store is None else [
+        attempt.event for attempt in store.index.attempts
+        if attempt.run == store.index.current_run and attempt.event is not None])
 
 
 def find_target(runner: Any, before: int) -> Record | None:

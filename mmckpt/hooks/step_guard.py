@@ -87,6 +87,19 @@ class StepGuard:
             self._start = done
             self.buffers.keep()
 
+    def window_state(self) -> dict[str, Any] | None:
+        """Return what this rank knows of the accumulation window at hand, or None between two windows."""
+        if self._start is None:
+            return None
+        return {'start': self._start, 'loss': self.loss, 'buffers': self.buffers.state()}
+
+    def load_window_state(self, state: dict[str, Any] | None) -> None:
+        """Go on inside a window."""
+        self.forget_window()
+        if state is not None:
+            self._start, self.loss = state['start'], state['loss']
+            self.buffers.load_state(state['buffers'])
+
     def forget_window(self) -> None:
         """Begin a new window, because the state has been put back."""
         self._start, self._pending, self.loss = None, None, 0.0
@@ -149,6 +162,15 @@ class BufferCopy:
         with torch.no_grad():
             for own, kept in self._pairs():
                 torch._foreach_copy_(kept, own)
+
+    def state(self) -> list[torch.Tensor]:
+        """Return the copies, on the CPU."""
+        return [tensor.to('cpu', copy=True) for _, kept in self._groups for tensor in kept]
+
+    def load_state(self, copies: list[torch.Tensor]) -> None:
+        """Take copies that were saved."""
+        for kept, saved in zip([tensor for _, group in self._pairs() for tensor in group], copies):
+            kept.copy_(saved)
 
     def put_back(self) -> None:
         """Give the buffers the values of the copy."""

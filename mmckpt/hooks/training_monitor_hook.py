@@ -19,7 +19,7 @@ from mmckpt.hooks.monitor_outputs import MonitorOutputs
 from mmckpt.hooks.monitor_statistics import StatisticsFiles
 from mmckpt.hooks.monitor_switches import Switch, arguments_of_switch, build_detectors, check_switches
 from mmckpt.hooks.monitor_watch import TrainingWatch
-from mmckpt.hooks.reaction_hook import Action, build_reactions
+from mmckpt.hooks.reaction_arguments import Action, build_reactions
 from mmckpt.hooks.runner_adapter import (
     is_training,
     on_train_exit,

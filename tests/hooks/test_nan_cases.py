@@ -14,7 +14,7 @@ from toy_runner import Net, Points, make_runner, read_log
 
 from mmckpt.cli.main import main
 from mmckpt.hooks.nan_cases import NanCases, samples_of
-from mmckpt.hooks.nan_locator import locate, undisturbed
+from mmckpt.hooks.nan_locator import locate, non_finite_entries, undisturbed
 
 BF16 = dict(type='mmckpt.CpuAmpOptimWrapper', optimizer=dict(type='SGD', lr=.05, momentum=.9))
 
@@ -97,6 +97,12 @@ def test_a_batch_that_cannot_be_kept_does_not_stop_the_training(tmp_path, monkey
     train(tmp_path, plant, on_nan='skip', locate_nan=True)
     assert len(plant.after) == 9 and 'could not be kept: OSError' in read_log(tmp_path)
     assert not list(tmp_path.glob('*nan_*'))
+
+
+@pytest.mark.parametrize('inputs', [torch.zeros(4, 3, 8, 8), [torch.zeros(3, 8, 8) for _ in range(4)]])
+def test_the_sample_of_a_batch_is_counted_in_tensors_and_lists(inputs):
+    inputs[2][1, 4, 4] = float('inf')
+    assert list(non_finite_entries(dict(inputs=inputs))) == [('inputs[2]', 'inf')]
 
 
 def test_samples_are_named_by_their_data_elements():

@@ -203,8 +203,8 @@ def test_the_wrapper_is_itself_again_after_the_training(tmp_path):
 
 
 def go_back(work_dir, plant, expect=None, on_nan=(), **kwargs):
-    return train(work_dir, plant, expect, on_nan=dict(type='rollback', **dict(on_nan)), train_cfg=EPOCHS,
-                 **{'checkpoint': OURS, **kwargs})
+    return train(work_dir, plant, expect, on_nan=dict(type='rollback', **dict(on_nan)),
+                 **{'train_cfg': EPOCHS, 'checkpoint': OURS, **kwargs})
 
 
 def test_a_rollback_leaves_out_what_led_to_it_and_is_recorded(tmp_path):
@@ -243,6 +243,43 @@ def test_rollbacks_are_limited(tmp_path):
     runner = go_back(tmp_path, plant, StoppedByMonitor, on_nan=dict(skip_iters=0, max_rollbacks=2))
     assert runner.iter == 4 and len(stats(tmp_path)['rollbacks']) == 2
     assert 'max_rollbacks=2' in stats(tmp_path)['status']
+
+
+class Dies(Hook):
+    """Ends the training in the iteration after a rollback, before anything is saved."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if any(type(hook).__name__ == 'ReactionHook' and hook.rollbacks.count for hook in runner.hooks):
+            raise RuntimeError('planted')
+
+
+def test_a_run_that_dies_after_a_rollback_does_not_walk_into_the_same_again(tmp_path):
+    go_back(tmp_path, Plant([5]), RuntimeError, on_nan=dict(lr_factor=.5), hooks=[Dies()])
+    runner = go_back(tmp_path, Plant([5]), on_nan=dict(lr_factor=.5), resume=True)
+    assert len(stats(tmp_path)['rollbacks']) == 1 and stats(tmp_path)['skipped_by_cause'] == {'rollback': 1}
+    assert runner.optim_wrapper.get_lr()['lr'] == [.025]
+    again = go_back(tmp_path, Plant(), on_nan=dict(lr_factor=.5), resume=True,
+                    train_cfg=dict(EPOCHS, max_epochs=4))
+    assert again.optim_wrapper.get_lr()['lr'] == [.025]
+
+
+def test_a_window_that_a_resume_falls_into_is_dropped_as_a_whole(tmp_path):
+    sgd = dict(optimizer=dict(type='SGD', lr=.05, momentum=.9), accumulative_counts=3)
+    every = dict(type='mmckpt.CheckpointHook', interval=1, by_epoch=False, max_keep_ckpts=20)
+    four = dict(type='mmckpt.EpochBasedTrainLoop', max_epochs=3)
+
+    class Stops(Dies):
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            if runner.iter + 1 == 6:
+                raise RuntimeError('planted')
+
+    train(tmp_path, Plant([5]), RuntimeError, on_nan='skip', optim_wrapper=sgd, checkpoint=every, hooks=[Stops()],
+          train_cfg=four)
+    assert torch.load(tmp_path / 'iter_5.pth', weights_only=True)['mmckpt']['windows'][0]['start'] == 3
+    plant = Plant()
+    train(tmp_path, plant, on_nan='skip', optim_wrapper=sgd, checkpoint=every, train_cfg=four, resume=True)
+    before = torch.load(tmp_path / 'iter_3.pth', weights_only=True)['state_dict']
+    assert same(before, plant.after[6]) and not same(plant.after[6], plant.after[9])
 
 
 def test_learning_rates_of_several_rollbacks_multiply(tmp_path):

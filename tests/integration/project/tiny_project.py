@@ -143,6 +143,15 @@ class PlantNaN(Hook):
 
 
 @HOOKS.register_module()
+class WriteWeights(Hook):
+    """Writes the parameters of each rank when training ends."""
+
+    def after_train(self, runner):
+        weights = {name: p.detach() for name, p in runner.model.named_parameters()}
+        torch.save(weights, os.path.join(runner.work_dir, f'weights_{runner.rank}.bin'))
+
+
+@HOOKS.register_module()
 class WriteSamples(Hook):
     """Writes what identifies the samples of each batch, by rank."""
 
