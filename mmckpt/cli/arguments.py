@@ -31,6 +31,11 @@ def add_config(parser: argparse.ArgumentParser, work_dir: str) -> None:
     parser.add_argument('config', metavar='CONFIG',
                         help='config file (.py, .json, .yml), or one of an installed package: mmpose::PATH')
     parser.add_argument('--work-dir', metavar='DIR', help=work_dir)
+    add_cfg_options(parser)
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cfg-options``."""
     parser.add_argument(
         '--cfg-options', nargs='+', action=CfgOptions, metavar='KEY=VALUE',
         help='override entries of the config, such as optim_wrapper.optimizer.lr=1e-4 or '

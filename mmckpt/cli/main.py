@@ -10,9 +10,11 @@ from typing import Any
 
 from mmckpt import __version__
 from mmckpt.cli import (
+    average,
     completion,
     convert,
     diff,
+    evaluate,
     inspect,
     ls,
     prune,
@@ -33,6 +35,8 @@ GROUPS: dict[str, dict[str, Any]] = {
     'train and evaluate': {
         'train': train,
         'test': test,
+        'evaluate': evaluate,
+        'average': average,
         'quick-check': quick_check,
     },
     'look after a run': {

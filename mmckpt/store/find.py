@@ -112,7 +112,8 @@ def find_checkpoint(directory: str | Path, spec: str, logger: logging.Logger | N
 
 def metrics_of_bests(records: Sequence[Record]) -> list[str]:
     """Return the names of the scores by which bests of some records were chosen."""
-    roles = dict.fromkeys(role for record in records for role in record.roles if role.startswith(_BEST))
+    roles = dict.fromkeys(role for record in map(_named_best, records) for role in record.roles
+                          if role.startswith(_BEST))
     return [role[len(_BEST):] for role in roles]
 
 
@@ -122,7 +123,7 @@ def ranked(records: Sequence[Record], metric: str) -> list[Record]:
     Raises:
         ValueError: If neither a record nor the name tells the rule.
     """
-    ours = [record for record in records if _BEST + metric in record.roles]
+    ours = [record for record in map(_named_best, records) if _BEST + metric in record.roles]
     rule = next((r.rules[metric] for r in ours if metric in r.rules), None)
     policy = KeepBest(_BEST + metric, -1, infer_rule(metric, rule))
     best_of_step: dict[tuple[int, int], Record] = {}
@@ -144,7 +145,7 @@ def _newest(view: StoreView, spec: str) -> tuple[list[Record], list[Record]]:
 
 def _best(view: StoreView, kind: str, rest: str) -> tuple[list[Record], list[Record]]:
     # A directory may hold several runs; the current one is meant.
-    records = [_named_best(record) for record in view.records_of_run() or view.records()]
+    records = view.records_of_run() or view.records()
     known = metrics_of_bests(records)
     metric, _, number = (rest, '', '1') if kind == 'best' else rest.rpartition(':')
     if not metric:
