@@ -7,14 +7,15 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from mmckpt.monitor.blocks import median_of_sorted
 from mmckpt.monitor.finding import Finding, Severity, where
 from mmckpt.monitor.versioned import VERSION, check_version
 from mmckpt.progress import Progress
 
 Rule = Literal['greater', 'less']
-# Validations that tell the usual change, and how many times that change a lasting drop must be.
-RECENT = 10
+# Validations that tell the usual change, validations for which a drop must last, and how many times the usual
+# change it must be.
+RECENT = 20
+LASTING = 3
 FAR = 3.0
 
 
@@ -30,8 +31,8 @@ class PerformanceDropDetector:
     With an explicit ``threshold`` that alone decides, and each finding is a
     warning. By default, since small validation sets are noisy, a drop is only
     an info unless it takes a third of the best and twice the threshold away,
-    or is there in two validations in a row and far above the usual change
-    from one validation to the next. NaN is not judged, and neither NaN nor
+    or is there in three validations in a row and far above the usual change
+    from one to the next. NaN is not judged, and neither NaN nor
     infinity becomes the best.
 
     Args:
@@ -77,10 +78,10 @@ class PerformanceDropDetector:
                 self._best, self._best_at = value, progress
             return []
         drop, allowed = self._under(value, self._best), self._allowed(self._best)
-        self._in_a_row = self._in_a_row + 1 if drop > allowed else 0
+        self._in_a_row = self._in_a_row + 1 if drop > max(allowed, FAR * usual) else 0
         if drop <= allowed:
             return []
-        lasting = self._in_a_row >= 2 and drop > FAR * usual
+        lasting = self._in_a_row >= LASTING
         grave = drop > 2 * allowed and drop > abs(self._best) / 3
         sure = self.threshold is not None or lasting or grave
         return [self._finding(value, self._best, drop, 'warning' if sure else 'info', progress)]
@@ -100,10 +101,10 @@ class PerformanceDropDetector:
         self._recent = deque(state.get('recent', []), maxlen=RECENT)
 
     def _usual_change(self) -> float:
-        """Median change between validations; infinite while there are too few to know."""
+        """Change between validations that three of four do not exceed; infinite while there are too few to know."""
         recent = [value for value in self._recent if math.isfinite(value)]
         changes = sorted(abs(b - a) for a, b in zip(recent, recent[1:]))
-        return median_of_sorted(changes) if len(changes) >= 2 else math.inf
+        return changes[3 * len(changes) // 4] if len(changes) >= 3 else math.inf
 
     def _under(self, value: float, best: float) -> float:
         return best - value if self.rule == 'greater' else value - best

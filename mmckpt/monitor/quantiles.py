@@ -9,7 +9,7 @@ from typing import Any
 
 from mmckpt.monitor.versioned import VERSION, check_version
 
-# Buckets a side; with 2 % accuracy they span 17 orders of magnitude.
+# Width of a side in buckets; with 2 % accuracy that is 17 orders of magnitude.
 MAX_BUCKETS = 1000
 # Magnitudes below this count as zero.
 TINY = 1e-12
@@ -60,7 +60,7 @@ class QuantileSketch:
             self._negative.update(negative)
             self._zeros += len(finite) - len(positive) - len(negative)
         for buckets in (self._positive, self._negative):
-            if len(buckets) > MAX_BUCKETS:
+            if buckets and max(buckets) - min(buckets) >= MAX_BUCKETS:
                 _merge_smallest(buckets)
 
     def quantiles(self, shares: Sequence[float] = QUANTILES) -> list[float | None]:
@@ -104,9 +104,8 @@ def _value_at(runs: Sequence[tuple[float, int]], rank: float) -> float | None:
 
 def _merge_smallest(buckets: Counter[int]) -> None:
     """Give up accuracy where the numbers are smallest in magnitude."""
-    ordered = sorted(buckets)
-    cut = ordered[len(ordered) - MAX_BUCKETS]
-    for exponent in ordered[:len(ordered) - MAX_BUCKETS]:
+    cut = max(buckets) - MAX_BUCKETS + 1
+    for exponent in [e for e in buckets if e < cut]:
         buckets[cut] += buckets.pop(exponent)
 
 
