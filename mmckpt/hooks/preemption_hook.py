@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
 from collections.abc import Sequence
 from functools import partial
+from multiprocessing.sharedctypes import RawValue
 from typing import Any, Callable
 
 from mmengine.hooks import Hook
@@ -60,15 +62,18 @@ class PreemptionHook(Hook):
         self._start = time.monotonic()
         self._asked_by: str | None = None
         self._previous: dict[int, Any] = {}
+        # Shared with the workers of the data loaders.
+        self._is_over = RawValue('b', True)
 
     def before_run(self, runner: Any) -> None:
         """Listen to the signals for as long as the training runs."""
         if not is_training(runner):
             return
+        self._is_over.value = False
         loops = [loop for loop in (runner.train_loop, runner.val_loop) if loop is not None]
         for loader in (part for loop in loops for part in getattr(loop.dataloader, 'loaders', [loop.dataloader])):
             if loader.num_workers > 0:
-                loader.worker_init_fn = partial(_ignore_signals, self.signals, loader.worker_init_fn)
+                loader.worker_init_fn = partial(_outlast_signals, self.signals, self._is_over, loader.worker_init_fn)
         # Handlers can be set in the main thread only; elsewhere the program listens itself.
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._on_signal) for number in self.signals}
@@ -102,13 +107,20 @@ class PreemptionHook(Hook):
         self._asked_by = name
 
     def _restore_handlers(self, reason: str, error: BaseException | None) -> None:
+        self._is_over.value = True
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
 
 
-def _ignore_signals(signals: list[int], inner: Callable[[int], None] | None, worker_id: int) -> None:
+def _outlast_signals(signals: list[int], is_over: Any, inner: Callable[[int], None] | None, worker_id: int) -> None:
+    def take(number: int, frame: Any) -> None:
+        # Python ends the workers that are left at its own exit by SIGTERM, and waits for them.
+        if is_over.value:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
     for number in signals:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, take)
     if inner is not None:
         inner(worker_id)

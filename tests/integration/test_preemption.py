@@ -16,6 +16,15 @@ from mmckpt.hooks import PreemptionHook
 
 pytestmark = pytest.mark.slow
 ROOT = PROJECT.parents[2]
+FAILING = """
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class Failing(Hook):
+    def after_train_iter(self, runner, *args, **kwargs):
+        raise RuntimeError('a loss of another shape')
+"""
 
 
 @pytest.fixture(scope='module')
@@ -65,6 +74,19 @@ def test_second_signal_stops_at_once(tmp_path):
     status = train_forked('tiny_exact.py', work_dir, kill=('before_train_iter', 5, 'term'), **hooks)
     assert status == 143, log_of(work_dir)[-3000:]
     assert not list(work_dir.glob('interrupted*'))
+
+
+def test_an_exception_ends_the_process_although_its_workers_ignore_signals(tmp_path):
+    """Workers that outlive the loop are ended by a SIGTERM when Python exits, and waited for."""
+    (tmp_path / 'failing.py').write_text(FAILING)
+    (tmp_path / 'config.py').write_text(
+        f"_base_ = ['{PROJECT / 'tiny_exact.py'}']\ntrain_dataloader = dict(num_workers=2, persistent_workers=True)\n"
+        "custom_hooks = [dict(type='mmckpt.PreemptionHook'), dict(type='Failing')]\n"
+        "custom_imports = dict(imports=['tiny_project', 'failing'])\n")
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, [tmp_path, PROJECT, ROOT])), OMP_NUM_THREADS='1')
+    done = subprocess.run([sys.executable, str(ROOT / 'tools/train.py'), 'config.py', '--work-dir', 'run'],
+                          cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and 'a loss of another shape' in done.stderr
 
 
 @pytest.mark.parametrize('whole_group', [False, True])
