@@ -24,9 +24,9 @@ class SelfDistilledKeypointNet(BaseModel):
     thousand parameters with the default widths and 5 key points.
 
     Losses: ``heatmap_loss`` (both passes), ``vis_dist_loss`` (tokens of the
-    picture) and ``kpt_dist_loss`` (tokens of the key points). The last two are
-    of the order of 1e-4 with the default weight, next to a ``heatmap_loss``
-    between 1 and 20: what a monitor of losses has to cope with.
+    picture) and ``kpt_dist_loss`` (tokens of the key points). With the default
+    weight the last two are of the order of 1e-4 beside a ``heatmap_loss`` of 3
+    and more: what a monitor of losses has to cope with.
 
     Args:
         num_keypoints (int): Heat maps to predict.

@@ -22,7 +22,7 @@ class EpisodicKeypointNet(BaseModel):
     heat map, over the shots; its product with the query's features, through
     three convolutions shared by all key points, is the heat map. No parameter
     belongs to a category or to a number of key points, so key points in another
-    order or number work as well. 156 thousand parameters.
+    order or number work as well. 159 thousand parameters.
 
     Args:
         shots (int): Support pictures of an episode. Defaults to 1.
