@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import psutil
-
 from mmckpt.cli.checkpoint_table import (
     Column,
     print_checkpoint_table,
@@ -25,6 +23,7 @@ from mmckpt.cli.checkpoint_table import (
 from mmckpt.cli.console import say, warn
 from mmckpt.cli.directory import Directory, file_id, files_of, read_directory
 from mmckpt.cli.soundness import byte_faults, quick_faults
+from mmckpt.monitor.liveness import is_alive
 from mmckpt.store.index import INDEX_NAME, Attempt
 
 HELP = 'list the checkpoints of a work directory and how its trainings ended'
@@ -100,12 +99,7 @@ def how_it_ended(attempt: Attempt) -> str:
         return attempt.why
     if attempt.host != socket.gethostname():
         return f'running or killed on {attempt.host}'
-    try:
-        # A process that started later has only inherited the number.
-        alive = psutil.Process(attempt.pid).create_time() <= attempt.start + 1
-    except psutil.Error:
-        alive = False
-    return 'running' if alive else 'killed'
+    return 'running' if is_alive(attempt.pid, attempt.start) else 'killed'
 
 
 def _say_index(directory: Directory) -> None:

@@ -58,7 +58,7 @@ class MonitorOutputs:
         self._last_iter = runner.iter
         by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
         source = Path(runner._load_from).name if runner._resume and runner._load_from else None
-        self._note('begin', iter=runner.iter, epoch=runner.epoch, max_iters=runner.max_iters,
+        self._note(runner, 'begin', iter=runner.iter, epoch=runner.epoch, max_iters=runner.max_iters,
                    iters_per_epoch=runner.max_iters // runner.max_epochs if by_epoch else None,
                    resumed_from=source)
         return True
@@ -66,7 +66,7 @@ class MonitorOutputs:
     def after_step(self, runner: Any, progress: Progress) -> None:
         """Note what the checkpoint store has done since the last call, and a step back."""
         if progress.iter <= self._last_iter and self._journal is not None:
-            self._note('rollback', iter=self._last_iter, to_iter=progress.iter - 1,
+            self._note(runner, 'rollback', iter=self._last_iter, to_iter=progress.iter - 1,
                        text=f'went back from iteration {self._last_iter} to {progress.iter - 1}')
             # The checkpoint hook has opened another one, for another attempt.
             self._store = None
@@ -79,7 +79,7 @@ class MonitorOutputs:
             self._store, self._blocked = store, 0.0
             self._index = self._index or store.index
         if store.index is not self._index:
-            self._note_saves()
+            self._note_saves(runner)
 
     def take(self, runner: Any, noticed: Noticed, progress: Progress) -> None:
         """Pass on what was noticed at one step."""
@@ -87,11 +87,12 @@ class MonitorOutputs:
             finding = next((f for f in noticed.findings if announcement.text.startswith(f.message)), None)
             kind = finding.kind if finding else ''
             about = [f.subject for f in noticed.findings if f.kind == kind]
-            self._note('finding', iter=progress.iter, epoch=progress.epoch, kind=kind, severity=announcement.severity,
-                       text=announcement.text, advice=list(announcement.advice), about=about)
+            self._note(runner, 'finding', iter=progress.iter, epoch=progress.epoch, kind=kind,
+                       severity=announcement.severity, text=announcement.text, advice=list(announcement.advice),
+                       about=about)
             if finding is not None and is_main_process():
                 value = finding.magnitude if 0 < finding.magnitude < math.inf else 1.0
-                self._try(runner, alert_backends, runner.visualizer, kind, value,
+                self._try(runner, 'The visualizer', alert_backends, runner.visualizer, kind, value,
                           '\n'.join([announcement.text, *announcement.advice]), progress.iter)
             self._send(runner, announcement.severity, announcement.text, announcement.advice)
 
@@ -112,32 +113,33 @@ class MonitorOutputs:
         progress, path = progress_between(runner), None
         severity = {'finished': 'info', 'signal': 'warning'}.get(reason, 'error')
         if self._store is not None and self._store.index is not self._index:
-            self._note_saves()
-        self._note('end', iter=progress.iter, epoch=progress.epoch, status=status, reason=reason)
+            self._note_saves(runner)
+        self._note(runner, 'end', iter=progress.iter, epoch=progress.epoch, status=status, reason=reason)
         self._send(runner, severity, f'Training {status} (epoch {progress.epoch}, iteration {progress.iter}).', [])
         if self.report and is_main_process():
-            path = self._try(runner, _write_report, Path(runner.work_dir), rule_of)
+            path = self._try(runner, 'The report', _write_report, Path(runner.work_dir), rule_of)
         if self._centre is not None:
             self._centre.close()
-        self._journal = self._store = None
+        self._journal = self._store = self._index = None
         return path
 
-    def _note_saves(self) -> None:
+    def _note_saves(self, runner: Any) -> None:
         before, self._index = self._index.records, self._store.index
         blocked, self._blocked = self._store.blocked_seconds - self._blocked, self._store.blocked_seconds
         for record in sorted(self._index.records.values(), key=lambda r: r.seq):
             known = before.get(record.name)
             if known is None or known.seq != record.seq:
                 # Links cost nothing: what training stood still for is the file that was written first.
-                self._note('saved', name=record.name, iter=record.iter, epoch=record.epoch, size=record.size,
+                self._note(runner, 'saved', name=record.name, iter=record.iter, epoch=record.epoch, size=record.size,
                            roles=list(record.roles), committed=record.time, blocked=blocked or None)
                 blocked = 0.0
         for name in before.keys() - self._index.records.keys():
-            self._note('dropped', name=name, iter=self._last_iter)
+            self._note(runner, 'dropped', name=name, iter=self._last_iter)
 
-    def _note(self, event: str, **facts: Any) -> None:
+    def _note(self, runner: Any, event: str, **facts: Any) -> None:
         if self._journal is not None and is_main_process():
-            self._journal.note(event, **facts)
+            # A full disk is what people must hear of, and no reason not to tell them.
+            self._try(runner, 'The journal', self._journal.note, event, **facts)
 
     def _send(self, runner: Any, severity: str, text: str, advice: Sequence[str]) -> None:
         rank = get_rank()
@@ -147,14 +149,14 @@ class MonitorOutputs:
         where = f'{runner.experiment_name} on {socket.gethostname()}' + (f', rank {rank}' if rank else '')
         self._centre.post(Notice(severity, f'[mmckpt] {where}: {text}', tuple(advice)))
 
-    def _try(self, runner: Any, action: Callable[..., Any], *args: Any) -> Any:
+    def _try(self, runner: Any, what: str, action: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Do what may fail for reasons that are no concern of the training; say each failure once."""
         try:
-            return action(*args)
+            return action(*args, **kwargs)
         except Exception as error:
-            if action.__name__ not in self._broken:
-                self._broken.add(action.__name__)
-                runner.logger.exception(f'{action.__name__} failed, and training goes on: {error!r}')
+            if what not in self._broken:
+                self._broken.add(what)
+                runner.logger.exception(f'{what} failed, and training goes on: {error!r}')
             return None
 
 

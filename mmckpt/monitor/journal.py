@@ -38,10 +38,10 @@ class Journal:
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
-    """Return the events of a journal, oldest first; a missing file has none, broken lines are left out."""
+    """Return the events of a journal, oldest first; a file that cannot be read has none, broken lines are left out."""
     try:
         text = path.read_text(encoding='utf-8', errors='replace')
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         return []
     events = []
     for line in text.splitlines():

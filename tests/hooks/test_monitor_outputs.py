@@ -78,6 +78,21 @@ def test_a_report_that_cannot_be_made_stops_nothing(tmp_path):
     assert json.loads((tmp_path / 'training_stats.json').read_text())['reason'] == 'finished'
 
 
+def test_a_journal_that_cannot_be_written_keeps_nobody_from_being_told(tmp_path, monkeypatch):
+    def block(runner, outputs):
+        path, = tmp_path.glob('*/mmckpt_events.jsonl')
+        path.unlink()
+        path.mkdir()
+
+    with serving() as (url, received):
+        monkeypatch.setenv('MMCKPT_WEBHOOK', url)
+        train(tmp_path, At([5], block), At([14], poison), epochs=2,
+              monitor=dict(notify=[dict(type='webhook', url_env='MMCKPT_WEBHOOK', min_severity='info')]))
+    texts = [body['text'] for _, _, body in received]
+    assert 'heatmap_loss is nan' in texts[0] and 'Training finished' in texts[-1]
+    assert log_of(tmp_path).count('IsADirectoryError: [Errno 21]') == 1
+
+
 def test_findings_reach_tensorboard_as_scalar_and_text(tmp_path):
     train(tmp_path, At([14], poison), epochs=2,
           visualizer=dict(type='Visualizer', vis_backends=[dict(type='TensorboardVisBackend')]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -41,14 +42,14 @@ class Axis:
 
 
 def wants_log(values: Iterable[float], ratio: float) -> bool:
-    """Tell whether finite values are all positive and span more than a ratio.
+    """Tell whether finite values are all positive, and the largest is so many times as large as most.
 
     Example:
-        >>> wants_log([0.1, 5.0], 10), wants_log([0.1, 0.4], 10), wants_log([0.0, 5.0], 10)
+        >>> wants_log([50.0, 2.0, 1.0], 10), wants_log([3.0, 2.0, 0.001], 10), wants_log([50.0, 2.0, 0.0], 10)
         (True, False, False)
     """
     finite = [value for value in values if math.isfinite(value)]
-    return bool(finite) and min(finite) > 0 and max(finite) > ratio * min(finite)
+    return bool(finite) and min(finite) > 0 and max(finite) > ratio * statistics.median(finite)
 
 
 def bounds(values: Iterable[float], log: bool, zero: bool = False) -> tuple[float, float]:

@@ -76,7 +76,7 @@ class Chart:
         peaks (Sequence[Peak]): Best values to mark. Defaults to ().
         iters_per_epoch (int, optional): For the epoch in a tooltip.
         wide (bool): Whether it takes the whole width. Defaults to False.
-        log_from (float): Ratio of the largest to the smallest value from which on
+        log_from (float): Ratio of the largest to the median value from which on
             the scale is logarithmic. Defaults to infinity, never.
         zero (bool): Whether the axis begins at 0. Defaults to False.
     """

@@ -14,8 +14,8 @@ from mmckpt.monitor.run_report.run import Mark, Run
 LR = re.compile(r'(^|[/.])(base_)?lr$')
 MOMENTUM = re.compile(r'(^|[/.])(momentum|betas)$')
 TIMES = {'time': 'iteration', 'data_time': 'of it, waiting for data'}
-# A scale is logarithmic from this ratio of the largest to the smallest value on; metrics never are.
-LOG_FROM = {'loss': 10.0, 'grad': 10.0, 'lr': 100.0}
+# A scale is logarithmic from this ratio of the largest to the median value on; metrics never are.
+LOG_FROM = {'loss': 8.0, 'grad': 8.0, 'lr': 8.0}
 Figures = Sequence[tuple[str, Sequence[Chart]]]
 
 

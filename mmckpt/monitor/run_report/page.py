@@ -91,7 +91,7 @@ def _section(title: str, content: str) -> str:
 
 def _figure(chart: Chart) -> str:
     unit = f' <span class="unit">({escape(chart.unit)})</span>' if chart.unit else ''
-    scale = ' <span class="unit">log scale</span>' if chart.log else ''
+    scale = f'<span class="unit scale">{" log scale" if chart.log else ""}</span>'
     legend = ''
     if len(chart.lines) > 1:
         legend = '<p class="legend">' + ''.join(

@@ -74,6 +74,7 @@ class RunReader:
         _fill_head(run, stats, index, events, logs)
         run.iters_per_epoch = _iters_per_epoch(stats, index, events, logs)
         run.train, run.val = join(logs, run.iters_per_epoch)
+        run.iter = max([run.iter, *(int(curve.steps[-1]) for curve in run.val.values())])
         run.checkpoints = checkpoints_of(index, events, self.work_dir)
         run.best = self._best(stats, run.val)
         run.findings = findings_of(stats, events)

@@ -6,7 +6,7 @@
   const tip = document.getElementById('tip');
   let charts = [];
   let zoom = null;                     // [first, last] iteration; one zoom for all charts
-  const linear = new Set();            // charts that somebody has switched to a linear scale
+  const switched = new Set();          // charts that somebody has switched from linear to logarithmic or back
 
   const el = (name, attributes, text) => {
     const node = document.createElementNS(NS, name);
@@ -79,9 +79,12 @@
       const tools = document.createElement('div');
       tools.className = 'tools';
       this.reset = this.button(tools, 'Reset zoom', () => setZoom(null));
-      if (this.data.log)
-        this.toggle = this.button(tools, 'Linear', () => {
-          if (!linear.delete(this.figure.id)) linear.add(this.figure.id);
+      this.reset.className = 'reset';
+      const known = this.data.lines.flatMap(l => l.y).filter(y => y !== null);
+      // Where it makes a difference.
+      if (known.length && Math.min(...known) > 0 && Math.max(...known) > 3 * Math.min(...known))
+        this.toggle = this.button(tools, '', () => {
+          if (!switched.delete(this.figure.id)) switched.add(this.figure.id);
           this.render();
         });
       this.figure.append(tools);
@@ -100,7 +103,7 @@
 
     render() {
       const width = Math.max(240, this.plot.clientWidth), height = this.figure.classList.contains('wide') ? 280 : 230;
-      const [first, last] = this.range(), log = this.data.log && !linear.has(this.figure.id);
+      const [first, last] = this.range(), log = this.data.log !== switched.has(this.figure.id);
       const parts = this.data.lines.map(line => this.visible(line, first, last));
       const [low, high] = bounds(parts.flatMap(p => p.inside), log, this.data.zero);
       this.width = width; this.height = height;
@@ -109,7 +112,7 @@
       this.back = px => first + (px - LEFT) / (width - RIGHT - LEFT) * (last - first);
       const svg = el('svg', { viewBox: `0 0 ${width} ${height}`, height, role: 'img',
         'aria-label': this.plot.querySelector('svg').getAttribute('aria-label') });
-      this.drawGrid(svg, log ? logTicks(low, high) : linearTicks(low, high, 5), linearTicks(first, last, width / 90));
+      this.drawGrid(svg, log ? logTicks(low, high) : linearTicks(low, high, 5), linearTicks(first, last, width / 75));
       for (const mark of this.data.marks) if (mark.x >= first && mark.x <= last) this.drawMark(svg, mark);
       this.data.lines.forEach((line, i) => this.drawLine(svg, line, parts[i], log));
       for (const peak of this.data.peaks)
@@ -121,7 +124,8 @@
       this.svg = svg;
       this.plot.replaceChildren(svg);
       this.reset.hidden = !zoom;
-      if (this.toggle) this.toggle.textContent = log ? 'Linear' : 'Log';
+      if (this.toggle) this.toggle.textContent = log ? 'Linear scale' : 'Log scale';
+      this.figure.querySelector('.scale').textContent = log ? ' log scale' : '';
     }
 
     // The points in the range and one on each side, so that lines run on to the edge.

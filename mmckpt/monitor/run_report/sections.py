@@ -20,14 +20,16 @@ SIGNS = {'error': 'Error', 'warning': 'Warning', 'info': 'Note'}
 
 def tiles(run: Run, now: float) -> str:
     """Return the figures that people look for first."""
-    cells = [('status', run.status, style_of(run.reason)), ('progress', progress_of(run), '')]
+    share = f', {100 * run.iter / run.max_iters:.0f} %' if run.max_iters else ''
+    done = f'epoch {run.epoch}' if run.epoch else f'iteration {run.iter}'
+    cells = [('status', run.status, style_of(run.reason)), ('progress', done + share, '')]
     cells += [(f'best {name}', shown(run.best[name].value), '') for name in run.judged()[:MOST_TILES]]
     if 'loss' in run.train:
         cells.append(('last training loss', shown(run.train['loss'].last), ''))
     if run.attempts:
         trained = sum((now if a.how == 'running' else a.stop or a.start) - a.start for a in run.attempts)
-        often = f' in {len(run.attempts)} attempts' if len(run.attempts) > 1 else ''
-        cells.append(('time in training', duration(trained) + often, ''))
+        often = f', {len(run.attempts)} attempts' if len(run.attempts) > 1 else ''
+        cells.append((f'time in training{often}', duration(trained), ''))
     serious = sum(finding.severity != 'info' for finding in run.findings)
     looked = run.statistics or run.findings
     cells.append(('findings', str(serious) if serious else 'none' if looked else 'not looked for',
