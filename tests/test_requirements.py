@@ -36,6 +36,13 @@ SHOWN = {
         'hooks/test_detailed_loss_log_hook.py::test_the_line_of_an_iteration_holds_its_own_values_in_order',
         'integration/test_pose_distill.py::'
         'test_the_short_terms_are_four_orders_below_the_long_one_and_logged_to_six_decimals']),
+    'R6': ('diagnosis with advice: loss stands still, metric at 0, a jump then NaN, terms out of proportion', [
+        'monitor/test_round_detectors.py::test_plateaus',
+        'monitor/test_round_detectors.py::test_metrics_at_zero',
+        'monitor/test_divergence.py::test_a_jump_that_ends_in_nan_is_said_at_the_first_nan_and_once',
+        'monitor/test_block_detectors.py::test_loss_terms',
+        'monitor/test_advice.py::test_advice_names_the_present_values',
+        'monitor/test_advice.py::test_every_kind_of_finding_has_advice_with_or_without_settings']),
     'R7': ('interval=10, max_keep_ckpts=3, save_last=True: the newest is kept and found', [
         'hooks/test_checkpoint_hook.py::test_newest_are_kept_and_the_end_is_saved',
         'integration/test_pose_distill.py::test_ap_comes_every_five_epochs_and_files_are_kept_as_the_config_says']),
@@ -176,7 +183,8 @@ SHOWN = {
     'R35': ('gradient clipping is optional, and its norm is followed', [
         'integration/test_depth_ddp.py::'
         'test_the_rate_falls_in_steps_and_the_norm_of_gradients_is_followed',
-        'integration/test_depth_ddp.py::test_clipping_is_optional']),
+        'integration/test_depth_ddp.py::test_clipping_is_optional',
+        'monitor/test_block_detectors.py::test_gradients']),
     'R36': ('saving every 5 epochs, steps of the learning rate, start_epoch after a resume', [
         'integration/test_depth_ddp.py::'
         'test_every_fifth_epoch_and_the_last_are_saved_by_one_rank_that_also_logs',
