@@ -16,8 +16,9 @@ _SIGNS: dict[type, Callable[[float], float]] = {ast.UAdd: lambda a: a, ast.USub:
 _FUNCTIONS: dict[str, Callable[..., float]] = {'min': min, 'max': max, 'abs': abs}
 _ALLOWED = ('It may hold numbers, names of metrics (in quotes if they have other characters than letters, digits '
             "and _, as in '\"coco/AP\"'), + - * /, parentheses, min(), max() and abs().")
-# Deeper nesting would exhaust Python's parser.
+# What is nested deeper would exhaust Python's parser, or the stack of the training that evaluates it.
 _MOST_CHARACTERS = 1000
+_DEEPEST = 100
 
 
 class Expression:
@@ -78,22 +79,26 @@ and _, as in '"coco/AP"'), + - * /, parentheses, min(), max() and abs().
         except (ValueError, MemoryError, RecursionError):
             raise self._error(0, 'it is nested too deeply or holds a character that is none') from None
 
-    def _check(self, node: ast.expr, names: dict[str, None]) -> None:
+    def _check(self, node: ast.expr, names: dict[str, None], depth: int = 0) -> None:
+        if depth > _DEEPEST:
+            raise self._error(self._column(node), 'it is nested too deeply')
         if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-            self._check(node.left, names)
-            self._check(node.right, names)
+            self._check(node.left, names, depth + 1)
+            self._check(node.right, names, depth + 1)
         elif isinstance(node, ast.UnaryOp) and type(node.op) in _SIGNS:
-            self._check(node.operand, names)
+            self._check(node.operand, names, depth + 1)
         elif isinstance(node, ast.Call):
-            self._check_call(node, names)
+            self._check_call(node, names, depth + 1)
         elif isinstance(node, ast.Name):
+            # Python puts other characters for some, such as the micro sign.
+            node.id = self.text.encode()[node.col_offset:node.end_col_offset].decode()
             names[node.id] = None
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value:
             names[node.value] = None
         elif not (isinstance(node, ast.Constant) and type(node.value) in (int, float)):
             raise self._error(self._column(node), f'{_named(node)} is not allowed')
 
-    def _check_call(self, node: ast.Call, names: dict[str, None]) -> None:
+    def _check_call(self, node: ast.Call, names: dict[str, None], depth: int) -> None:
         function = node.func.id if isinstance(node.func, ast.Name) else None
         if function not in _FUNCTIONS or node.keywords:
             raise self._error(self._column(node), f'only {", ".join(_FUNCTIONS)} can be called')
@@ -102,7 +107,7 @@ and _, as in '"coco/AP"'), + - * /, parentheses, min(), max() and abs().
             wanted = 'one argument' if function == 'abs' else 'at least two arguments'
             raise self._error(self._column(node), f'{function}() takes {wanted}')
         for argument in node.args:
-            self._check(argument, names)
+            self._check(argument, names, depth)
 
     def _column(self, node: ast.expr) -> int:
         # Python counts bytes.
