@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmckpt.hooks.best_metrics import BestMetrics, Choice
+from mmckpt.hooks.periodic_files import point_last
 from mmckpt.hooks.runner_adapter import broadcast_object, progress_between
 from mmckpt.hooks.step_writer import Judged, StepWriter
 from mmckpt.policy.selection import FileTemplate, Selection, safe_characters, scalar_metrics, told_apart
@@ -46,7 +47,7 @@ class BestFiles:
         named = (not writer.has(progress) and hook.last_ckpt is not None
                  and osp.basename(hook.last_ckpt) != step_file)
         if named:
-            hook.point_last(runner, count)
+            point_last(hook, runner, count)
         for choice, name in zip(chosen, names):
             writer.place(name, progress, roles=(f'best:{choice.selection.name}',), judged=judged([choice]),
                          save_optimizer=choice.selection.save_optimizer)

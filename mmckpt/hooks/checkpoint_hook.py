@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from functools import partial
 from typing import Any
 
@@ -22,6 +21,8 @@ from mmckpt.hooks.checkpoint_arguments import (
     split_save_best,
 )
 from mmckpt.hooks.mapped_resume import MappedResume
+from mmckpt.hooks.monitored_metrics import warn_of_impossible
+from mmckpt.hooks.periodic_files import resume_last, save_periodic, save_unsaved_end
 from mmckpt.hooks.preflight import resume_preflight
 from mmckpt.hooks.remote_out_dir import RemoteOutDir
 from mmckpt.hooks.resume import LoadedCheckpoint, choose_resume_file
@@ -60,13 +61,10 @@ class CheckpointHook(_CheckpointHook):
     It takes every argument of MMEngine's ``CheckpointHook`` with the same
     meaning, file names and ``message_hub`` entries. What differs:
 
-    - A file counts only when its bytes are on the disk and its record, with a
-      digest of them, is in ``mmckpt_index.json``. Nothing is deleted before
-      its replacement is there.
-    - A best checkpoint holds the whole training state; it is a hard link where
-      the same step has been written already.
-    - A step is written once, before its validation. What that changed goes
-      into the record; one that was killed is made up on the resume.
+    - A file counts only when its bytes are on the disk and its record is in the
+      index. Nothing is deleted before its replacement is there.
+    - A step is written once, before its validation; what that changed goes into
+      the record. A best holds the whole state, as a hard link if possible.
     - A resume starts from the newest file that verifies, and restores the
       state of every hook with ``state_dict`` and ``load_state_dict``.
     - Rules are inferred for more metrics, and ``save_best`` takes, next to
@@ -90,17 +88,13 @@ class CheckpointHook(_CheckpointHook):
         history (int): Values of each logged scalar that are kept in memory and
             in checkpoints; stock keeps a million. Defaults to 1000.
         save_on_exception (bool): Whether to save once more when training ends
-            by an exception. The file is marked: random streams and data are
-            those of the moment, so a resume from it is not bit-exact, and it
-            is never a best. Defaults to False.
+            by an exception: marked as not exact, never a best. Defaults to False.
         keep_every (int): Keep every Nth periodic checkpoint for ever, on top
             of ``max_keep_ckpts``; counts epochs or iterations as ``interval``
             does. Defaults to -1, none.
-        store (dict, optional): Arguments of :class:`mmckpt.store.CheckpointStore`:
-            ``async_save``, ``on_busy``, ``max_failures``; and ``keep_corrupt``:
-            whether a file that a resume had to skip is kept as ``*.corrupt``
-            instead of being replaced when its step is saved again. Defaults to
-            None.
+        store (dict, optional): ``async_save``, ``on_busy`` and ``max_failures`` of
+            :class:`mmckpt.store.CheckpointStore`; ``keep_corrupt``: whether a
+            file that a resume had to skip is kept as ``*.corrupt``. Defaults to None.
         **kwargs: Keyword arguments of MMEngine's ``CheckpointHook``.
 
     Raises:
@@ -175,12 +169,9 @@ class CheckpointHook(_CheckpointHook):
         if loaded is not None:
             self._mapped.release(runner)
             loaded.restore(runner)
-        if self.save_best and runner.val_loop is None:
-            runner.logger.warning(
-                f'save_best={self.save_best} has nothing to judge: the config has no validation (val_dataloader, '
-                'val_cfg, val_evaluator). Only periodic checkpoints will be saved.')
+        warn_of_impossible(runner, self.selections)
         self._best.resume(runner)
-        self._resume_keep_ids(runner)
+        resume_last(self, runner)
         if not self._is_local:
             refuse_specs(self.selections, self.out_dir)
             return
@@ -234,7 +225,7 @@ class CheckpointHook(_CheckpointHook):
     def after_train(self, runner: Any) -> None:
         """Make sure that the last state is on disk, then publish as MMEngine does."""
         if self._writer is not None and self.save_last and (self._auto or self.interval > 0):
-            self._save_unsaved_end(runner)
+            save_unsaved_end(self, runner, self._writer)
         if self.store is not None:
             self.store.wait()
             report_retention(runner, self.store)
@@ -275,23 +266,7 @@ class CheckpointHook(_CheckpointHook):
             super()._save_checkpoint(runner)
             return
         progress = progress_after_epoch(runner) if self.by_epoch else progress_after_iter(runner)
-        self._save_periodic(runner, progress, validation_due(runner, progress, self.by_epoch))
-
-    def _save_periodic(self, runner: Any, progress: Progress, val_pending: bool) -> None:
-        step = progress.count(self.by_epoch)
-        if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
-            self.keep_ckpt_ids.append(step)
-            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
-        name = self.point_last(runner, step)
-        self._writer.write(name, progress, roles=('periodic',), val_pending=val_pending)
-
-    def _save_unsaved_end(self, runner: Any) -> None:
-        """Early stopping ends a run between two intervals; stock would leave no file of its end."""
-        progress = progress_between(runner)
-        step = progress.count(self.by_epoch)
-        name = self.filename_tmpl.format(step)
-        if step > 0 and self.last_ckpt != self.file_backend.join_path(self.out_dir, name):
-            self._save_periodic(runner, progress, val_pending=False)
+        save_periodic(self, runner, self._writer, progress, validation_due(runner, progress, self.by_epoch))
 
     def _save_best_checkpoint(self, runner: Any, metrics: dict) -> None:
         if not self.save_best:
@@ -300,13 +275,6 @@ class CheckpointHook(_CheckpointHook):
             super()._save_best_checkpoint(runner, metrics)
             return
         self._best_files.save(runner, self._writer, metrics)
-
-    def point_last(self, runner: Any, step: int) -> str:
-        """Let the file of a step be the last one, here and in the hub; return its name."""
-        name = self.filename_tmpl.format(step)
-        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
-        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        return name
 
     # State --------------------------------------------------------------------
 
@@ -341,12 +309,6 @@ class CheckpointHook(_CheckpointHook):
         self.key_indicators = key_indicators
         self.rules = [selection.rule for selection in self.selections]
         self.is_better_than.update((k, self.rule_map[r]) for k, r in zip(key_indicators, self.rules) if r)
-
-    def _resume_keep_ids(self, runner: Any) -> None:
-        if self.max_keep_ckpts > 0:
-            ids = runner.message_hub.runtime_info.get('keep_ckpt_ids', [])
-            self.keep_ckpt_ids: deque = deque(ids, self.max_keep_ckpts)
-        self.last_ckpt = runner.message_hub.runtime_info.get('last_ckpt', self.last_ckpt)
 
     def _close(self, runner: Any, reason: str, error: BaseException | None) -> None:
         if self._writer is not None and reason == 'exception' and self.save_on_exception:
