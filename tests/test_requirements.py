@@ -39,6 +39,7 @@ SHOWN = {
     'R6': ('diagnosis with advice: loss stands still, metric at 0, a jump then NaN, terms out of proportion', [
         'monitor/test_round_detectors.py::test_plateaus',
         'monitor/test_round_detectors.py::test_metrics_at_zero',
+        'integration/test_pose_distill.py::test_an_ap_that_stays_at_zero_is_warned_of_with_what_to_look_at',
         'monitor/test_divergence.py::test_a_jump_that_ends_in_nan_is_said_at_the_first_nan_and_once',
         'monitor/test_block_detectors.py::test_loss_terms',
         'monitor/test_advice.py::test_advice_names_the_present_values',

@@ -65,6 +65,8 @@ custom_hooks = [
     dict(
         type='mmckpt.TrainingMonitorHook',
         spike=dict(factor=2.0),
-        performance_drop=dict(metric='AP', threshold=0.05)),
+        performance_drop=dict(metric='AP', threshold=0.05),
+        # Three validations are 15 epochs.
+        zero_metric=dict(validations=3)),
     dict(type='mmckpt.DetailedLossLogHook', interval=50),
 ]

@@ -46,6 +46,13 @@ def test_ap_comes_every_five_epochs_and_files_are_kept_as_the_config_says(whole)
     assert 'AP' in json.dumps(stats) and 'vis_dist_loss' in (whole / 'training_stats.txt').read_text()
 
 
+def test_an_ap_that_stays_at_zero_is_warned_of_with_what_to_look_at(whole):
+    """Twelve epochs on 16 pictures find nothing yet, as a wrong mapping of coordinates would."""
+    log = log_of(whole)
+    assert 'Metric at zero at epoch 12, iter 24: AP has been exactly 0 in all of the 3 validations.' in log
+    assert 'compare the coordinates' in log[log.index('Metric at zero'):]
+
+
 def test_resumed_from_a_best_and_then_from_a_periodic_file_it_is_the_same_run(whole, tmp_path):
     work_dir = tmp_path / 'run'
     # In epoch 8 there is a best of epoch 5, and no periodic file yet.
