@@ -43,6 +43,7 @@ class MonitorOutputs:
         self._channels = read_channels(notify)
         self._centre: NotificationCentre | None = None
         self._journal: Journal | None = None
+        self._saver: CheckpointHook | None = None
         self._store: Any = None
         self._index: Any = None
         self._blocked = 0.0
@@ -56,6 +57,7 @@ class MonitorOutputs:
         self._centre = NotificationCentre(self._channels, runner.logger)
         self._journal = Journal(Path(runner.log_dir) / JOURNAL_NAME)
         self._last_iter = runner.iter
+        self._saver = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
         by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
         source = Path(runner._load_from).name if runner._resume and runner._load_from else None
         self._note(runner, 'begin', iter=runner.iter, epoch=runner.epoch, max_iters=runner.max_iters,
@@ -71,7 +73,7 @@ class MonitorOutputs:
             # The checkpoint hook has opened another one, for another attempt.
             self._store = None
         self._last_iter = progress.iter
-        store = next((hook.store for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
+        store = None if self._saver is None else self._saver.store
         if store is None:
             return
         if store is not self._store:

@@ -75,8 +75,9 @@ def test_everything_asked_for_can_be_read_without_a_script():
     assert not read.open
     text = ' '.join(read.text)
     for words in ('finished', 'epoch 5', 'time in training, 2 attempts', 'spike in loss', 'lower the lr', 'it was 9',
-                  'epoch_2.pth', 'dropped since', '0.5 s', 'killed', 'lr = 0.1', 'learning rate', 'gradient norm', 'memory',
-                  'time of an iteration', 'best of run: 0.6 at iteration 200 (epoch 2); greater is better', 'resumed'):
+                  'epoch_2.pth', 'dropped since', '0.5 s', 'killed', 'lr = 0.1', 'learning rate', 'gradient norm',
+                  'memory', 'time of an iteration',
+                  'best of run: 0.6 at iteration 200 (epoch 2); greater is better', 'resumed'):
         assert words in text, words
     # A drawing for each chart, the timeline, and nothing that needs another file.
     assert read.found.count('figure') == 9

@@ -15,6 +15,8 @@ from mmckpt.monitor.run_report.timeline import clock, duration, size, style_of
 MOST_ROWS = 200
 MOST_FINDINGS = 100
 MOST_TILES = 2
+STATISTICS = {'mean': 'mean', 'std': 'std', 'min': 'smallest', 'p5': '5 %', 'p50': 'median', 'p95': '95 %',
+              'max': 'largest', 'final': 'last', 'non_finite': 'NaN/Inf'}
 SIGNS = {'error': 'Error', 'warning': 'Warning', 'info': 'Note'}
 
 
@@ -119,10 +121,11 @@ def attempts(run: Run) -> str:
 
 def statistics(run: Run) -> str:
     """Return the table of ``training_stats.json``."""
-    columns = ('mean', 'std', 'min', 'max', 'final', 'non_finite')
+    known = {column for values in run.statistics.values() for column in values}
+    columns = [column for column in STATISTICS if column in known]
     rows = [[escape(name), *(escape(_number(values.get(column))) for column in columns)]
             for name, values in run.statistics.items()]
-    return table(['term', 'mean', 'std', 'min', 'max', 'final', 'NaN/Inf'], rows) if rows else ''
+    return table(['term', *map(STATISTICS.__getitem__, columns)], rows) if rows else ''
 
 
 def config(runs: Sequence[Run]) -> str:
