@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.runner.amp import autocast
 
 from mmckpt.hooks.runner_adapter import bound_scalar, gather_objects, unwrapped_model
+from mmckpt.loops import MultiValLoop
 from mmckpt.registry import HOOKS
 from mmckpt.state.rng import preserved_rng
 
@@ -21,12 +22,15 @@ from mmckpt.state.rng import preserved_rng
 class ValLossHook(Hook):
     """Adds the mean loss over the validation set to the metrics.
 
-    Each validation batch also goes through the model with ``mode='loss'``.
+    Each validation batch also goes through the model with ``mode='loss'``,
+    unless the model gives its losses along with the predictions, as MMEngine's
+    loop allows (a last ``BaseDataElement`` with a ``loss``).
     ``loss`` is the mean of the total over all samples of all ranks;
     ``loss_heatmap`` and so on are those of its terms: a term that the model
     calls ``heatmap_loss`` is ``loss_heatmap``, any other keeps its name. They
     are in the logs, in ``save_best`` and in early stopping like any metric,
-    and with ``EMAHook`` they belong to the averaged weights.
+    and with ``EMAHook`` they belong to the averaged weights. With
+    ``mmckpt.MultiValLoop`` there are also those of each loader.
 
     Training is the same to the bit with and without this hook: no gradient,
     evaluation mode, and buffers and random streams are put back. A sample that
@@ -51,14 +55,16 @@ class ValLossHook(Hook):
 
     def __init__(self, prefix: str | None = None) -> None:
         self.prefix = prefix
-        # Sum over samples and number of samples, a term.
-        self._sums: dict[str, list[float]] = {}
+        # Sum over samples and number of samples, a loader and term.
+        self._sums: dict[tuple[int, str], list[float]] = {}
+        self._given = GivenLosses()
         self._failure: str | None = None
         self._warned: set[str] = set()
 
     def before_val_epoch(self, runner: Any) -> None:
         """Forget the last validation."""
         self._sums = defaultdict(lambda: [0.0, 0])
+        self._given = GivenLosses()
         self._failure = None
 
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
@@ -69,13 +75,14 @@ class ValLossHook(Hook):
         try:
             size = batch_size(data_batch)
             fp16 = getattr(runner.val_loop, 'fp16', False)
-            losses = validation_losses(unwrapped_model(runner), data_batch, fp16)
+            losses = self._given(getattr(runner.val_loop, 'val_loss', {})) or validation_losses(
+                unwrapped_model(runner), data_batch, fp16)
         except Exception:
             # A number to look at must not end a training; all ranks hear of it in after_val_epoch.
             self._failure = traceback.format_exc()
             return
         for term, value in losses.items():
-            total = self._sums[metric_name(term)]
+            total = self._sums[getattr(runner.val_loop, 'current', 0), metric_name(term)]
             total[0] += value * size
             total[1] += size
 
@@ -87,23 +94,63 @@ class ValLossHook(Hook):
             self._warn(runner, 'failure', (
                 f"This validation has no loss: {type(unwrapped_model(runner)).__name__} with mode='loss' "
                 'failed on a validation batch. Mostly the validation pipeline makes no targets: add the '
-                'steps that make and pack them in the training pipeline, or remove ValLossHook.\n'
+                'steps that make and pack them in the training pipeline. Where the loss needs what only training '
+                'has (a teacher, several views, a queue), monitor a metric and remove ValLossHook.\n'
                 f'{failures[0]}'))
             return
-        for name, mean in _means([sums for sums, _ in ranks]).items():
+        for name, mean in self._named(runner.val_loop, [sums for sums, _ in ranks]).items():
             key = f'{self.prefix}/{name}' if self.prefix else name
-            if key in metrics:
+            if key not in metrics:
+                metrics[key] = mean
+                _show_current(runner.message_hub, f'val/{key}')
+            elif not self._given:
                 self._warn(runner, key, (
                     f'The evaluator has a metric {key!r}, which ValLossHook leaves as it is. Set a prefix on '
                     "ValLossHook, such as prefix='val', to have both."))
-            else:
-                metrics[key] = mean
-                _show_current(runner.message_hub, f'val/{key}')
+
+    def _named(self, loop: Any, ranks: list[dict[tuple[int, str], list[float]]]) -> dict[str, float]:
+        """The means over all samples, and with several loaders those of each of them."""
+        together = [_without_loader(sums) for sums in ranks]
+        named = _means(together)
+        if isinstance(loop, MultiValLoop):
+            named.update({loop.name_of(metric, index): mean for (index, metric), mean in _means(ranks).items()})
+        return named
 
     def _warn(self, runner: Any, topic: str, text: str) -> None:
         if topic not in self._warned:
             self._warned.add(topic)
             runner.logger.warning(text)
+
+
+class GivenLosses:
+    """The losses that a model gives along with its predictions, which cost no second forward.
+
+    MMEngine's loop keeps them by name and appends those of each batch.
+
+    Example:
+        >>> from mmengine.logging import HistoryBuffer
+        >>> given, kept = GivenLosses(), {'loss_kpt': HistoryBuffer()}
+        >>> kept['loss_kpt'].update(0.5)
+        >>> given(kept), given(kept)
+        ({'loss': 0.5, 'loss_kpt': 0.5}, {})
+    """
+
+    def __init__(self) -> None:
+        self._read: dict[str, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._read)
+
+    def __call__(self, kept: Mapping[str, Any]) -> dict[str, float]:
+        """Return total and terms of the batch at hand; nothing where the model gives none."""
+        new: dict[str, float] = {}
+        for name, buffer in kept.items():
+            values = buffer.data[0][self._read.get(name, 0):]
+            if len(values):
+                # A term that is a list of tensors is their sum, as in training.
+                new[name] = float(values.sum())
+            self._read[name] = len(buffer.data[0])
+        return {'loss': sum(v for name, v in new.items() if 'loss' in name), **new} if new else {}
 
 
 def _show_current(message_hub: Any, key: str) -> None:
@@ -186,8 +233,16 @@ def _as_tensors(value: Any) -> Any:
     return value if isinstance(value, torch.Tensor) else torch.as_tensor(float(value))
 
 
-def _means(ranks: list[dict[str, list[float]]]) -> dict[str, float]:
-    totals: dict[str, list[float]] = {}
+def _without_loader(sums: dict[tuple[int, str], list[float]]) -> dict[str, list[float]]:
+    together: dict[str, list[float]] = {}
+    for (_, name), (total, count) in sums.items():
+        before = together.get(name, [0.0, 0])
+        together[name] = [before[0] + total, before[1] + count]
+    return together
+
+
+def _means(ranks: list[dict[Any, list[float]]]) -> dict[Any, float]:
+    totals: dict[Any, list[float]] = {}
     for name, (total, count) in (item for sums in ranks for item in sums.items()):
         before = totals.get(name, [0.0, 0])
         totals[name] = [before[0] + total, before[1] + count]

@@ -50,7 +50,8 @@ class MultiValLoop(ValLoop):
 
     All loaders are evaluated by the same metrics, each by itself, in one
     validation: hooks, ``save_best`` and early stopping get all values at once.
-    ``mmckpt.ValLossHook`` gives the mean loss over the samples of all.
+    ``mmckpt.ValLossHook`` gives the mean loss over the samples of all, and of
+    each loader.
 
     Args:
         runner (Runner): The runner.
@@ -80,6 +81,8 @@ class MultiValLoop(ValLoop):
                 'val_dataloader=[dict(...), dict(...)], or leave out the type of val_cfg for a single one.')
         self.names = _checked_names(names, len(dataloader))
         self.metric_name = _checked_template(metric_name)
+        # Which loader is being evaluated.
+        self.current = 0
         super().__init__(runner, LoaderChain([_built(runner, loader) for loader in dataloader]), evaluator, fp16)
 
     def run(self) -> dict[str, float]:
@@ -91,17 +94,27 @@ class MultiValLoop(ValLoop):
         metrics: dict[str, float] = {}
         batches = count()
         for index, loader in enumerate(self.dataloader.loaders):
+            self.current = index
             self.evaluator.dataset_meta = getattr(loader.dataset, 'metainfo', None)
             for batch in loader:
                 self.run_iter(next(batches), batch)
             # Metrics forget their samples when they are evaluated, so one evaluator serves all loaders in turn.
             for metric, value in self.evaluator.evaluate(len(loader.dataset)).items():
-                metrics[self.metric_name.format(metric=metric, name=self.names[index], index=index)] = value
+                metrics[self.name_of(metric, index)] = value
         if self.val_loss:
             metrics.update(_parse_losses(self.val_loss, 'val'))
         self.runner.call_hook('after_val_epoch', metrics=metrics)
         self.runner.call_hook('after_val')
         return metrics
+
+    def name_of(self, metric: str, index: int) -> str:
+        """Return what a metric of a loader is called.
+
+        Args:
+            metric (str): Its own name.
+            index (int): The loader's place in the list.
+        """
+        return self.metric_name.format(metric=metric, name=self.names[index], index=index)
 
 
 def _built(runner: Any, loader: DataLoader | dict) -> DataLoader:

@@ -177,7 +177,7 @@ def test_a_resume_judges_as_if_there_had_been_none(tmp_path, split, interval, sp
 
 
 def test_a_best_at_epoch_67_survives_a_resume_at_100(tmp_path):
-    values = [.5 + (.4 if epoch == 67 else epoch / 1000) for epoch in range(1, 101)]
+    values = [.9 if epoch == 67 else .5 - epoch / 1000 for epoch in range(1, 101)]
     hook = ours('PCK', interval=50, save_last=True, max_keep_ckpts=1)
     one_batch = dict(train=loader(4), val=loader(4), log_level='WARNING')
     train(tmp_path, pck(*values), hook, **one_batch)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.structures import BaseDataElement
 from toy_runner import Net, Points, loader, make_runner, read_log
 
 from mmckpt.hooks.val_loss_hook import batch_size, metric_name
@@ -242,3 +243,46 @@ if is_main_process():
 dist.barrier()
 dist.destroy_process_group()
 '''
+
+
+class Generous(Net):
+    """Gives its losses along with the predictions, as some models do; a second forward is counted."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = 0
+
+    def forward(self, inputs, target=None, mode='tensor'):
+        if mode == 'loss' and not self.training:
+            self.asked += 1
+        out = super().forward(inputs, target, 'tensor')
+        if mode != 'predict':
+            return super().forward(inputs, target, mode)
+        error = torch.stack(out) - target
+        return [*out, BaseDataElement(loss=dict(heatmap_loss=error.square().mean(),
+                                                loss_l1=[error.abs().mean() / 2, error.abs().mean() / 2]))]
+
+
+def test_losses_that_the_model_gives_cost_no_second_forward(tmp_path):
+    model = Generous()
+    runner = make_runner(tmp_path, AP, [HOOK], model=model)
+    recorder = Recorder(runner)
+    runner.train()
+    assert model.asked == 0
+    for metrics, weights in zip(recorder.metrics, recorder.weights_after):
+        wanted = expected_losses(weights, Points(10))
+        assert {k: metrics[k] for k in ('loss', 'loss_heatmap')} == pytest.approx(
+            {k: wanted[k] for k in ('loss', 'loss_heatmap')}, rel=1e-5)
+    assert 'which ValLossHook leaves' not in read_log(tmp_path)
+
+
+def test_each_of_several_loaders_has_its_own(tmp_path):
+    runner = make_runner(tmp_path, AP * 2, [HOOK], val=[loader(10), loader(7)],
+                         val_cfg=dict(type='mmckpt.MultiValLoop', names=['near', 'far']))
+    recorder = Recorder(runner)
+    runner.train()
+    metrics, weights = recorder.metrics[-1], recorder.weights_after[-1]
+    near, far = (expected_losses(weights, Points(n))['loss'] for n in (10, 7))
+    assert metrics['near/loss'] == pytest.approx(near, rel=1e-5)
+    assert metrics['far/loss'] == pytest.approx(far, rel=1e-5)
+    assert metrics['loss'] == pytest.approx((10 * near + 7 * far) / 17, rel=1e-5)

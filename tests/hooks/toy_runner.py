@@ -99,7 +99,8 @@ def make_runner(work_dir, values, hooks=(), epochs=3, checkpoint=None, model=Non
     return Runner(
         model or Net(), str(work_dir),
         train_dataloader=train or loader(12, shuffle=True), val_dataloader=val or loader(10),
-        train_cfg=kwargs.pop('train_cfg', dict(by_epoch=True, max_epochs=epochs)), val_cfg=dict(),
+        train_cfg=kwargs.pop('train_cfg', dict(by_epoch=True, max_epochs=epochs)),
+        val_cfg=kwargs.pop('val_cfg', dict()),
         val_evaluator=[Scripted(values)],
         optim_wrapper=kwargs.pop('optim_wrapper', dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9))),
         default_hooks=dict(checkpoint=checkpoint or never),
