@@ -2,6 +2,7 @@
 #
 #     python tools/train.py configs/pose_episodic/digits_episodic.py
 #     python tools/train.py configs/pose_episodic/digits_episodic.py --resume
+#     mmckpt evaluate work_dirs/20261124_digits_episodic_one_shot --ckpts best,last
 #
 # No download: handwritten digits of scikit-learn on photographs of scikit-image. From one picture of a digit
 # with its key points, the model finds them on others of that digit. Trained on 0 to 6, it is validated on 7 to 9
