@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from functools import partial
 from multiprocessing.sharedctypes import RawValue
@@ -74,6 +76,7 @@ class PreemptionHook(Hook):
         for loader in (part for loop in loops for part in getattr(loop.dataloader, 'loaders', [loop.dataloader])):
             if loader.num_workers > 0:
                 loader.worker_init_fn = partial(_outlast_signals, self.signals, self._is_over, loader.worker_init_fn)
+                atexit.register(_end_persistent_workers, weakref.ref(loader))
         # Handlers can be set in the main thread only; elsewhere the program listens itself.
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._on_signal) for number in self.signals}
@@ -111,6 +114,13 @@ class PreemptionHook(Hook):
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
+
+
+def _end_persistent_workers(reference: weakref.ref) -> None:
+    # A worker that Python's exit terminates a moment late makes torch raise in the middle of that exit.
+    iterator = getattr(reference(), '_iterator', None)
+    if iterator is not None:
+        iterator._shutdown_workers()
 
 
 def _outlast_signals(signals: list[int], is_over: Any, inner: Callable[[int], None] | None, worker_id: int) -> None:

@@ -23,7 +23,8 @@ from mmengine.registry import HOOKS
 @HOOKS.register_module()
 class Failing(Hook):
     def after_train_iter(self, runner, *args, **kwargs):
-        raise RuntimeError('a loss of another shape')
+        if runner.iter == 2:
+            raise RuntimeError('a loss of another shape')
 """
 
 
@@ -76,17 +77,23 @@ def test_second_signal_stops_at_once(tmp_path):
     assert not list(work_dir.glob('interrupted*'))
 
 
-def test_an_exception_ends_the_process_although_its_workers_ignore_signals(tmp_path):
+@pytest.mark.parametrize('fails, loop', [
+    (True, 'EpochBasedTrainLoop'), (False, 'EpochBasedTrainLoop'), (False, 'IterBasedTrainLoop')])
+def test_the_process_ends_although_its_workers_ignore_signals(fails, loop, tmp_path):
     """Workers that outlive the loop are ended by a SIGTERM when Python exits, and waited for."""
     (tmp_path / 'failing.py').write_text(FAILING)
     (tmp_path / 'config.py').write_text(
-        f"_base_ = ['{PROJECT / 'tiny_exact.py'}']\ntrain_dataloader = dict(num_workers=2, persistent_workers=True)\n"
-        "custom_hooks = [dict(type='mmckpt.PreemptionHook'), dict(type='Failing')]\n"
+        f"_base_ = ['{PROJECT / 'tiny_exact.py'}']\ntrain_dataloader = dict(num_workers=2, persistent_workers=True, "
+        f"sampler=dict(infinite={loop.startswith('I')}))\n"
+        f"train_cfg = dict(_delete_=True, type='mmckpt.{loop}', "
+        f"{'max_epochs=1' if loop.startswith('E') else 'max_iters=8'})\n"
+        f"custom_hooks = {[dict(type='mmckpt.PreemptionHook'), *([dict(type='Failing')] if fails else [])]}\n"
         "custom_imports = dict(imports=['tiny_project', 'failing'])\n")
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, [tmp_path, PROJECT, ROOT])), OMP_NUM_THREADS='1')
-    done = subprocess.run([sys.executable, str(ROOT / 'tools/train.py'), 'config.py', '--work-dir', 'run'],
-                          cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and 'a loss of another shape' in done.stderr
+    done = subprocess.run([sys.executable, str(ROOT / 'tools/train.py'), 'config.py', '--work-dir', 'run',
+                           '--no-validate'], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == (1 if fails else 0)
+    assert ('a loss of another shape' in done.stderr) == fails and 'DataLoader worker' not in done.stderr
 
 
 @pytest.mark.parametrize('whole_group', [False, True])
