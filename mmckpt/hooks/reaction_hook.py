@@ -207,7 +207,7 @@ class ReactionHook(Hook):
             return False
         self.skips.dropped(cause)
         what = 'the loss jumped to' if cause == 'spike' else 'loss'
-        text = (f'{what} {window.loss:.6g}, largest gradient {window.gradient:.3g}' if cause == 'nan'
+        text = (f'{what} {window.loss:.6g}, gradient norm {window.gradient:.3g}' if cause == 'nan'
                 else f'{what} {window.loss:.6g}')
         self._due = _Due(cause, reaction, window.start, text)
         return True

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from mmengine.hooks import Hook
-from mmengine.optim import AmpOptimWrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 from toy_runner import Net, make_runner, read_log
 
 from mmckpt.errors import StoppedByMonitor
@@ -147,7 +147,7 @@ def test_too_many_skips_in_a_row_stop_the_run_and_save_its_last_sound_state(tmp_
     assert runner.iter == 4
     saved = torch.load(tmp_path / 'interrupted_iter_5.pth', weights_only=True)
     assert same(saved['state_dict'], plant.after[2])
-    assert stats(tmp_path)['status'] == 'stopped by the monitor: iteration 5: loss nan, largest gradient nan; ' \
+    assert stats(tmp_path)['status'] == 'stopped by the monitor: iteration 5: loss nan, gradient norm nan; ' \
         '3 updates in a row were dropped, max_skips=2'
     assert json.loads((tmp_path / 'mmckpt_index.json').read_text())['attempts'][-1]['why'] == 'monitor'
 
@@ -347,6 +347,14 @@ def test_a_divergence_can_stop(tmp_path):
 def test_wrong_arguments_are_named(kwargs, text):
     with pytest.raises(ValueError, match=text):
         TrainingMonitorHook(**kwargs)
+
+
+def test_several_optimizers_are_refused_before_training(tmp_path):
+    net = Net()
+    wrappers = OptimWrapperDict(all=OptimWrapper(torch.optim.SGD(net.parameters(), lr=.05)))
+    runner = make_runner(tmp_path, [{}], [dict(type=MONITOR, on_nan='skip')], model=net, optim_wrapper=wrappers)
+    with pytest.raises(ValueError, match='on_nan=.skip.*OptimWrapperDict cannot be judged'):
+        runner.train()
 
 
 @pytest.mark.parametrize('kwargs, text', [
