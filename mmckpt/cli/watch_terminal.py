@@ -29,7 +29,7 @@ STYLES = {'finished': 'green', 'running': 'green', 'killed': 'red', 'exception':
 
 
 def follow(reader: RunReader, console: Console | None = None, pause: Callable[[float], None] = time.sleep) -> None:
-    """Show a run until it has ended; once, where the output is no terminal.
+    """Show a run until it has ended (one of stock MMEngine until Ctrl-C); once, where the output is no terminal.
 
     Args:
         reader (RunReader): The run.
@@ -38,14 +38,19 @@ def follow(reader: RunReader, console: Console | None = None, pause: Callable[[f
     """
     console = console or Console()
     run = reader.read()
-    if not console.is_terminal or run.reason != 'running':
+    if not console.is_terminal or not _may_go_on(run):
         console.print(picture(run, console))
         return
     with Live(picture(run, console), console=console, auto_refresh=False, vertical_overflow='visible') as live:
-        while run.reason == 'running':
+        while _may_go_on(run):
             pause(PAUSE)
             run = reader.read()
             live.update(picture(run, console), refresh=True)
+
+
+def _may_go_on(run: Run) -> bool:
+    """Of a stock run, and of one that has not begun, nobody knows whether it will."""
+    return run.reason in ('running', 'not recorded', 'unknown', '')
 
 
 def picture(run: Run, console: Console) -> Group:

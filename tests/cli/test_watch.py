@@ -117,6 +117,22 @@ def test_a_file_or_pipe_gets_plain_text_once(mmckpt, run):
     assert 'iteration 30 of 50, about 2 s to go' in ' '.join(out.split())
 
 
+def test_the_terminal_waits_for_a_run_that_has_not_begun_and_goes_on_with_one_of_stock(tmp_path):
+    console = Console(force_terminal=True, width=100, record=True, file=open(os.devnull, 'w', encoding='utf-8'))
+    pauses = []
+
+    def train_on(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 1:
+            write_attempt(tmp_path, time.time(), epochs(1, 1))
+        if len(pauses) == 3:
+            raise KeyboardInterrupt
+
+    with console.file, pytest.raises(KeyboardInterrupt):
+        follow(RunReader(tmp_path), console, train_on)
+    assert 'coco/AP' in console.export_text()
+
+
 def test_the_terminal_follows_a_run_until_it_ends(run):
     work_dir, scalars = run
     console = Console(force_terminal=True, width=100, record=True, file=open(os.devnull, 'w', encoding='utf-8'))

@@ -124,7 +124,7 @@
       this.svg = svg;
       this.plot.replaceChildren(svg);
       this.reset.hidden = !zoom;
-      if (this.toggle) this.toggle.textContent = log ? 'Linear scale' : 'Log scale';
+      if (this.toggle) this.toggle.textContent = log ? 'Linear' : 'Log';
       this.figure.querySelector('.scale').textContent = log ? ' log scale' : '';
     }
 
