@@ -66,8 +66,13 @@ class WatchedMetrics:
 
 def save_best(runner: Any) -> list[tuple[str, str | None]]:
     """Return metric and rule of each ``save_best`` of the checkpoint hooks; a rule may not be known yet."""
-    return [pair for hook in runner.hooks if isinstance(hook, CheckpointHook) and hook.save_best
-            for pair in zip(hook.key_indicators, hook.rules)]
+    pairs: list[tuple[str, str | None]] = []
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook) and hook.save_best:
+            # A combined score is no metric of the validation.
+            pairs += ([(s.metric, s.rule) for s in hook.selections if s.metric] if hasattr(hook, 'selections')
+                      else zip(hook.key_indicators, hook.rules))
+    return pairs
 
 
 def full_name(asked: str, scores: Mapping[str, float]) -> str | None:

@@ -312,3 +312,23 @@ hook = next(h for h in runner.hooks if isinstance(h, CheckpointHook))
 torch.save((hook._best._tops['AP'].scores, hook.state_dict(), hook.best_ckpt_path),
            f'{{sys.argv[1]}}/rank{{get_rank()}}.pth')
 '''
+
+
+def test_the_monitor_watches_the_metric_of_a_spec(tmp_path):
+    specs = [dict(name='steady', metric='PCK', smooth=.5), dict(name='s', expr='PCK + 1', rule='greater')]
+    hooks = [dict(type='mmckpt.TrainingMonitorHook', performance_drop=dict(threshold=.05))]
+    train(tmp_path, pck(.9, .2), ours(*specs), hooks=hooks)
+    assert 'PCK' in read_log(tmp_path).split('performance')[-1] and 'drop' in read_log(tmp_path)
+
+
+def test_stochastic_weight_averaging_is_what_a_best_holds_and_survives_a_resume(tmp_path):
+    swa = [dict(type='EMAHook', ema_type='StochasticWeightAverage', begin_epoch=1), dict(type='mmckpt.RNGStateHook')]
+    values, hook = pck(.1, .2, .3, .4), ours('PCK', interval=1, max_keep_ckpts=1)
+    train(tmp_path / 'straight', values, hook, hooks=swa)
+    train(tmp_path / 'resumed', values[:3], hook, hooks=swa)
+    train(tmp_path / 'resumed', values[3:], hook, epochs=4, resume=True, hooks=swa)
+    straight, resumed = (torch.load(tmp_path / run / 'best_PCK_epoch_4.pth', weights_only=True)
+                         for run in ('straight', 'resumed'))
+    for part in ('state_dict', 'ema_state_dict'):
+        assert all(torch.equal(value, resumed[part][key]) for key, value in straight[part].items())
+    assert not torch.equal(straight['state_dict']['head.weight'], straight['ema_state_dict']['module.head.weight'])
