@@ -9,31 +9,16 @@ from mmengine.dist import is_main_process
 from mmengine.fileio import FileClient, LocalBackend
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 
+from mmckpt.hooks import checkpoint_arguments, run_store
 from mmckpt.hooks.best_files import BestFiles
 from mmckpt.hooks.best_metrics import BestMetrics
 from mmckpt.hooks.capture import StateCapture
-from mmckpt.hooks.checkpoint_arguments import (
-    auto_schedule,
-    check_arguments,
-    checked_store_cfg,
-    refuse_specs,
-    settle_rules,
-    split_save_best,
-)
 from mmckpt.hooks.mapped_resume import MappedResume
 from mmckpt.hooks.monitored_metrics import warn_of_impossible
 from mmckpt.hooks.periodic_files import resume_last, save_periodic, save_unsaved_end
 from mmckpt.hooks.preflight import resume_preflight
 from mmckpt.hooks.remote_out_dir import RemoteOutDir
 from mmckpt.hooks.resume import LoadedCheckpoint, choose_resume_file
-from mmckpt.hooks.run_store import (
-    finish_resume,
-    locate,
-    open_store,
-    report_retention,
-    retention_of,
-    save_at_exception,
-)
 from mmckpt.hooks.runner_adapter import (
     bound_history,
     is_training,
@@ -58,40 +43,34 @@ BOUND_HISTORY_EVERY = 100
 class CheckpointHook(_CheckpointHook):
     """Saves checkpoints periodically and when a metric is best, and never loses one.
 
-    It takes every argument of MMEngine's ``CheckpointHook`` with the same
-    meaning, file names and ``message_hub`` entries. What differs:
+    Arguments, file names and ``message_hub`` entries are those of MMEngine's. What differs:
 
     - A file counts only when its bytes are on the disk and its record is in the
       index. Nothing is deleted before its replacement is there.
     - A step is written once, before its validation; what that changed goes into
       the record. A best holds the whole state, as a hard link if possible.
-    - A resume starts from the newest file that verifies, and restores the
-      state of every hook with ``state_dict`` and ``load_state_dict``.
+    - A resume starts from the newest file that verifies, and restores every hook's state.
     - Rules are inferred for more metrics, and ``save_best`` takes, next to
       names, specs: see :class:`mmckpt.policy.selection.Selection`.
 
-    With ``out_dir='s3://...'`` (or another URL that fsspec reaches) files are
-    written to the work directory and uploaded in the background; a resume on
-    another machine brings the newest one back. MMEngine's own storage backends
-    (``backend_args``) are served by MMEngine's code, without these guarantees.
+    With ``out_dir='s3://...'`` (any URL that fsspec reaches) files are uploaded in
+    the background, and a resume elsewhere brings the newest one back. Storage
+    by ``backend_args`` is MMEngine's code, without these guarantees.
 
     Args:
         *args: Positional arguments of MMEngine's ``CheckpointHook``.
-        interval (int or 'auto'): As in MMEngine. 'auto' measures what a save
-            costs and how long an iteration takes, and saves as often as
-            ``max_overhead`` (or ``mtbf``) says. Defaults to -1, never.
-        max_overhead (float): With ``interval='auto'``, the largest share of
-            the time that saving may take. Defaults to 0.01.
-        mtbf (str or float, optional): With ``interval='auto'``, the mean time
-            between failures, such as ``'24h'`` or seconds; Young's interval is
-            taken instead of a bound on the overhead. Defaults to None.
-        history (int): Values of each logged scalar that are kept in memory and
-            in checkpoints; stock keeps a million. Defaults to 1000.
-        save_on_exception (bool): Whether to save once more when training ends
-            by an exception: marked as not exact, never a best. Defaults to False.
-        keep_every (int): Keep every Nth periodic checkpoint for ever, on top
-            of ``max_keep_ckpts``; counts epochs or iterations as ``interval``
-            does. Defaults to -1, none.
+        interval (int or 'auto'): As in MMEngine. 'auto' measures what a save and an
+            iteration cost, and saves as ``max_overhead`` (or ``mtbf``) says.
+            Defaults to -1, never.
+        max_overhead (float): With 'auto', the largest share of the time that
+            saving may take. Defaults to 0.01.
+        mtbf (str or float, optional): With 'auto', the mean time between failures
+            (``'24h'`` or seconds), for Young's interval instead. Defaults to None.
+        history (int): Values of each logged scalar that are kept. Defaults to 1000.
+        save_on_exception (bool): Whether to save when training ends by an
+            exception: marked as not exact, never a best. Defaults to False.
+        keep_every (int): Keep every Nth periodic checkpoint for ever, on top of
+            ``max_keep_ckpts``; counts as ``interval`` does. Defaults to -1, none.
         store (dict, optional): ``async_save``, ``on_busy`` and ``max_failures`` of
             :class:`mmckpt.store.CheckpointStore`; ``keep_corrupt``: whether a
             file that a resume had to skip is kept as ``*.corrupt``. Defaults to None.
@@ -104,8 +83,8 @@ class CheckpointHook(_CheckpointHook):
         >>> hook = CheckpointHook(interval=10, max_keep_ckpts=3, save_best=[
         ...     'AP', dict(metric='PCK', keep=3, smooth=0.6),
         ...     dict(name='score', expr='0.7 * AP + 0.3 * PCK', rule='greater')])
-        >>> hook.key_indicators, hook.rules
-        (['AP', 'PCK', 'score'], ['greater', 'greater', 'greater'])
+        >>> hook.key_indicators
+        ['AP', 'PCK', 'score']
     """
 
     _default_greater_keys = list(DEFAULT_GREATER)
@@ -114,14 +93,14 @@ class CheckpointHook(_CheckpointHook):
     def __init__(self, *args: Any, max_overhead: float = 0.01, mtbf: str | float | None = None,
                  history: int = 1000, save_on_exception: bool = False, keep_every: int = -1,
                  store: dict | None = None, **kwargs: Any) -> None:
-        arguments, self.selections = split_save_best(super().__init__, args, kwargs)
+        arguments, self.selections = checkpoint_arguments.split_save_best(super().__init__, args, kwargs)
         super().__init__(**arguments)
-        check_arguments(self, keep_every, history)
-        self._auto = auto_schedule(self.interval, max_overhead, mtbf)
+        checkpoint_arguments.check_arguments(self, keep_every, history)
+        self._auto = checkpoint_arguments.auto_schedule(self.interval, max_overhead, mtbf)
         self.history = history
         self.save_on_exception = save_on_exception
         self.keep_every = keep_every
-        self.store_cfg, self.keep_corrupt = checked_store_cfg(store)
+        self.store_cfg, self.keep_corrupt = checkpoint_arguments.checked_store_cfg(store)
         self.rejected: list[Record] = []
         self._mapped = MappedResume()
         self.store: CheckpointStore | None = None
@@ -143,7 +122,7 @@ class CheckpointHook(_CheckpointHook):
         """Choose the newest valid file for a resume, before the Runner loads one."""
         if not is_training(runner):
             return
-        locate(self, runner, self._asked_out_dir)
+        run_store.locate(self, runner, self._asked_out_dir)
         on_train_exit(runner, partial(self._close, runner))
         if self.remote is not None:
             self.remote.pull(runner.logger, runner._resume)
@@ -161,7 +140,7 @@ class CheckpointHook(_CheckpointHook):
 
     def before_train(self, runner: Any) -> None:
         """Open the store and finish a resume."""
-        locate(self, runner, self._asked_out_dir)
+        run_store.locate(self, runner, self._asked_out_dir)
         self._is_training = True
         runner.logger.info(f'Checkpoints will be saved to {self.out_dir}'
                            + ('.' if self.remote is None else f' and uploaded to {self.remote.url}.'))
@@ -173,14 +152,14 @@ class CheckpointHook(_CheckpointHook):
         self._best.resume(runner)
         resume_last(self, runner)
         if not self._is_local:
-            refuse_specs(self.selections, self.out_dir)
+            checkpoint_arguments.refuse_specs(self.selections, self.out_dir)
             return
         if is_main_process():
-            self.store = open_store(self, runner, loaded)
+            self.store = run_store.open_store(self, runner, loaded)
         capture = StateCapture(runner, self.save_optimizer, self.save_param_scheduler, self.history)
         self._writer = StepWriter(capture, self.store, self._auto)
         if loaded is not None:
-            finish_resume(self, runner, loaded, self._best, self._writer)
+            run_store.finish_resume(self, runner, loaded, self._best, self._writer)
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
                          outputs: dict | None = None) -> None:
@@ -228,7 +207,7 @@ class CheckpointHook(_CheckpointHook):
             save_unsaved_end(self, runner, self._writer)
         if self.store is not None:
             self.store.wait()
-            report_retention(runner, self.store)
+            run_store.report_retention(runner, self.store)
         super().after_train(runner)
 
     def save_interrupted(self, runner: Any, progress: Progress) -> None:
@@ -302,17 +281,18 @@ class CheckpointHook(_CheckpointHook):
 
     def retention(self) -> AnyOf:
         """Return what is kept of the current run."""
-        return retention_of(self, self._best.selections)
+        return run_store.retention_of(self, self._best.selections)
 
     def _init_rule(self, rules: list, key_indicators: list) -> None:
-        self.selections = settle_rules(self.selections, key_indicators, rules, self.greater_keys, self.less_keys)
+        self.selections = checkpoint_arguments.settle_rules(
+            self.selections, key_indicators, rules, self.greater_keys, self.less_keys)
         self.key_indicators = key_indicators
         self.rules = [selection.rule for selection in self.selections]
         self.is_better_than.update((k, self.rule_map[r]) for k, r in zip(key_indicators, self.rules) if r)
 
     def _close(self, runner: Any, reason: str, error: BaseException | None) -> None:
         if self._writer is not None and reason == 'exception' and self.save_on_exception:
-            save_at_exception(runner, self._writer, error)
+            run_store.save_at_exception(runner, self._writer, error)
         self._writer = None
         self._is_training = False
         if self.store is not None:
