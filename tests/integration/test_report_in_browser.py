@@ -15,7 +15,9 @@ from mmengine.registry import HOOKS
 from PIL import Image
 
 from mmckpt.cli.watch_server import ReportServer
-from mmckpt.monitor.run_report import RunReader
+from mmckpt.monitor.run_report import Run, RunReader, to_html
+from mmckpt.monitor.run_report.curve import Curve
+from mmckpt.monitor.run_report.run import Mark
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 KEYS = 'figure.chart'
@@ -164,6 +166,38 @@ def test_it_fits_a_phone(driver, work_dir):
     assert js(driver, 'document.documentElement.scrollWidth') == 360
     sizes = js(driver, "[...document.querySelectorAll('.chart .tick')].map(t => t.getBoundingClientRect().height)")
     assert min(sizes) > 10
+    assert driver.get_log('browser') == []
+
+
+def test_a_tap_shows_the_values_and_a_tap_elsewhere_hides_them(driver, work_dir):
+    look(driver, (work_dir / 'report.html').as_uri(), width=360, height=740)
+    plot = driver.find_element('css selector', '#train-loss .plot')
+    driver.execute_script('arguments[0].scrollIntoView({block: "center"})', plot)
+    box = js(driver, 'arguments[0].getBoundingClientRect().toJSON()', plot)
+    tip = driver.find_element('id', 'tip')
+    for x, y, shown in [(box['x'] + 200, box['y'] + 100, True), (box['x'] + 100, box['y'] - 25, False)]:
+        driver.execute_cdp_cmd('Input.dispatchTouchEvent', dict(type='touchStart', touchPoints=[dict(x=x, y=y)]))
+        driver.execute_cdp_cmd('Input.dispatchTouchEvent', dict(type='touchEnd', touchPoints=[]))
+        assert tip.is_displayed() == shown
+    assert driver.get_log('browser') == []
+
+
+HOSTILE = '</script><script>window.hacked=1</script>"\'><img src=x onerror=window.hacked=1>' + 'x' * 80
+
+
+def test_hostile_and_long_names_do_nothing_and_fit_a_phone(driver, tmp_path):
+    curve = Curve()
+    for step in range(1, 900):
+        curve.append(step, 1 / step)
+    runs = [Run(HOSTILE + str(n), HOSTILE, train={HOSTILE: curve, 'loss': curve}, val={HOSTILE: curve},
+                marks=[Mark('nan', 5, HOSTILE)], notes=[HOSTILE], config=HOSTILE) for n in range(8)]
+    (tmp_path / 'page.html').write_text(to_html(runs))
+    look(driver, (tmp_path / 'page.html').as_uri(), width=360, height=740)
+    assert js(driver, 'window.hacked') is None
+    assert js(driver, 'document.documentElement.scrollWidth') == 360
+    # Eight runs are eight lines that differ, in colour or in dash, each over its dense curve.
+    styles = js(driver, "[...document.querySelectorAll('#train-loss .line:not(.thin)')].map(l => l.className.baseVal)")
+    assert len(styles) == 8 + 8 and len(set(styles)) == 8
     assert driver.get_log('browser') == []
 
 

@@ -220,7 +220,10 @@
       };
       this.plot.addEventListener('pointerup', finish);
       this.plot.addEventListener('pointercancel', finish);
-      this.plot.addEventListener('pointerleave', () => { if (start === null) this.leave(); });
+      // A finger that is lifted has read nothing yet.
+      this.plot.addEventListener('pointerleave', event => {
+        if (start === null && event.pointerType === 'mouse') this.leave();
+      });
       this.plot.addEventListener('dblclick', () => setZoom(null));
       this.figure.addEventListener('keydown', event => this.key(event));
       this.figure.addEventListener('blur', () => this.leave());
@@ -251,6 +254,7 @@
         if (nearest === null || Math.abs(at - x) < Math.abs(nearest - x)) nearest = at;
       }
       if (nearest === null) { this.leave(); return; }
+      for (const other of charts) if (other !== this && other.at !== null) other.leave();
       this.at = nearest;
       const px = this.x(nearest);
       if (!this.cursor || !this.cursor.isConnected) this.svg.append(this.cursor = el('path', { class: 'cursor' }));
@@ -297,6 +301,9 @@
     charts = [...document.querySelectorAll('figure.chart')].map(figure => new Chart(figure));
   }
   start();
+  addEventListener('pointerdown', event => {
+    if (!event.target.closest('.plot')) charts.forEach(chart => chart.leave());
+  });
   let pending = 0, width = innerWidth;
   addEventListener('resize', () => {
     if (innerWidth === width) return;
