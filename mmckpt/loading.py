@@ -14,7 +14,8 @@ from torch import nn
 
 from mmckpt.errors import CheckpointNotFoundError, IncompatibleCheckpointError, UsageError
 from mmckpt.files import open_file
-from mmckpt.files.conversion import Wishes, chosen_weights, to_mmengine
+from mmckpt.files.conversion import to_mmengine
+from mmckpt.files.converted import Wishes, chosen_weights
 from mmckpt.files.distributed import METADATA
 from mmckpt.files.fit import causes, compare, describe
 from mmckpt.model_building import build_from_config, build_from_settings, flat_settings, model_config

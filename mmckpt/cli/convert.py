@@ -11,7 +11,8 @@ from mmckpt.cli.named_file import named_file
 from mmckpt.errors import UsageError
 from mmckpt.files import open_file
 from mmckpt.files.anatomy import anatomy
-from mmckpt.files.conversion import Converted, Wishes, to_mmengine
+from mmckpt.files.conversion import to_mmengine
+from mmckpt.files.converted import Converted, Wishes
 from mmckpt.files.key_rules import read_rules
 from mmckpt.files.lightning import to_lightning
 from mmckpt.files.outline import clean

@@ -11,7 +11,8 @@ from mmckpt.cli.checkpoint_table import shown_bytes
 from mmckpt.cli.console import say, warn
 from mmckpt.cli.named_file import named_file
 from mmckpt.files import open_file
-from mmckpt.files.conversion import Wishes, chosen_weights, to_mmengine
+from mmckpt.files.conversion import to_mmengine
+from mmckpt.files.converted import Wishes, chosen_weights
 from mmckpt.files.writing import write_file
 
 HELP = 'write the weights of a checkpoint to a file that is named after its SHA-256, to hand out'

@@ -11,7 +11,8 @@ import torch
 from mmckpt.errors import IncompatibleCheckpointError, MMCkptError
 from mmckpt.files.anatomy import is_weights
 from mmckpt.files.content import open_file
-from mmckpt.files.conversion import Converted, to_mmengine
+from mmckpt.files.conversion import to_mmengine
+from mmckpt.files.converted import Converted
 from mmckpt.store import load_checkpoint
 from mmckpt.store.tree import map_tree
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmckpt.files.conversion import Converted
+from mmckpt.files.converted import Converted
 from mmckpt.files.schedules import back_to_torch
 
 # The form below is that of 2.0; later versions of Lightning migrate it when they load it.
