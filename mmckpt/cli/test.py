@@ -16,6 +16,8 @@ from mmckpt.cli.console import print_table, say, warn
 from mmckpt.cli.launch import decided_by_rank0, process_group
 from mmckpt.cli.resume import checkpoint_dir, existing_checkpoint
 from mmckpt.errors import IncompatibleCheckpointError, UsageError
+from mmckpt.files.foreign import needs_conversion, read_foreign
+from mmckpt.hooks.mapped_resume import MappedResume
 from mmckpt.hooks.runner_adapter import unwrapped_model
 from mmckpt.state.model_settings import setting_differences
 from mmckpt.store import load_checkpoint
@@ -51,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
         cfg.load_from, cfg.resume = path, False
         runner = build_runner(cfg)
         check_weights(unwrapped_model(runner), path, cfg.pretty_text)
+        MappedResume().prepare(runner)
         metrics = runner.test()
         if is_main_process():
             _report(metrics, path, args.out)
@@ -72,7 +75,7 @@ def check_weights(model: Any, path: str, config_text: str) -> None:
     """
     if '://' in path:
         return
-    checkpoint = load_checkpoint(path, mmap=True)
+    checkpoint = read_foreign(path).checkpoint if needs_conversion(path) else load_checkpoint(path, mmap=True)
     weights = checkpoint.get('state_dict', checkpoint)
     saved = {key[7:] if key.startswith('module.') else key: value for key, value in weights.items()}
     own = dict(model.named_parameters())
@@ -119,7 +122,8 @@ def _sound_checkpoint(asked: str, cfg: Config) -> str:
     if '://' in asked:
         return asked
     path = existing_checkpoint(asked, str(checkpoint_dir(cfg)))
-    load_checkpoint(path, mmap=True)
+    if not needs_conversion(str(path)):
+        load_checkpoint(path, mmap=True)
     return str(path)
 
 

@@ -26,10 +26,11 @@ def anatomy(tree: Any) -> Anatomy:
     """
     if not isinstance(tree, dict):
         return Anatomy('unknown')
-    if any(key in tree for key in ('pytorch-lightning_version', 'lightning_version')) and 'state_dict' in tree:
+    weights, meta = tree.get('state_dict'), tree.get('meta')
+    named = isinstance(weights, dict) and all(isinstance(name, str) for name in weights)
+    if named and any(key in tree for key in ('pytorch-lightning_version', 'lightning_version')):
         return lightning_parts(tree)
-    meta = tree.get('meta')
-    if isinstance(meta, dict) and 'state_dict' in tree:
+    if named and isinstance(meta, dict):
         old = 'mmcv_version' in meta and 'mmengine_version' not in meta and 'message_hub' not in tree
         return _mmcv(tree, meta) if old else _mmengine(tree, meta)
     return hand_written_parts(tree)

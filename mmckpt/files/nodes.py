@@ -99,6 +99,30 @@ class TensorRef:
         return None
 
 
+@dataclass(frozen=True, eq=False)
+class ShardedRef(TensorRef):
+    """A tensor of which each process wrote a piece.
+
+    Args:
+        pieces (tuple): ``(first index by dimension, tensor)`` of each piece. Defaults to none.
+    """
+
+    pieces: tuple[tuple[tuple[int, ...], TensorRef], ...] = ()
+
+    @property
+    def fault(self) -> str | None:
+        """Why its values cannot be read, or None if they can."""
+        if self.dtype not in WIDTHS or min(self.shape, default=0) < 0:
+            return f'a tensor of {self.dtype} and the shape {self.shape} is unknown'
+        inside = all(len(at) == len(piece.shape) == len(self.shape) and piece.dtype == self.dtype
+                     and all(0 <= a <= a + n <= m for a, n, m in zip(at, piece.shape, self.shape))
+                     for at, piece in self.pieces)
+        found = sum(piece.numel for _, piece in self.pieces)
+        if not inside or found != self.numel:
+            return f'its {len(self.pieces)} pieces have {found} elements of {self.numel}'
+        return next((piece.fault for _, piece in self.pieces if piece.fault), None)
+
+
 @dataclass(eq=False)
 class ArrayRef:
     """A NumPy array, its bytes inside the pickle.

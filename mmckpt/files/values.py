@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mmckpt.errors import CorruptCheckpointError
-from mmckpt.files.nodes import WIDTHS, ArrayRef, Named, Opaque, Place, TensorRef
+from mmckpt.files.nodes import WIDTHS, ArrayRef, Named, Opaque, Place, ShardedRef, TensorRef
 
 _CHUNK = 16 << 20
 _NUMERIC = 'biufc'
@@ -79,6 +79,8 @@ class ValueReader:
         """
         if ref.fault is not None:
             raise CorruptCheckpointError(f'a tensor of shape {ref.shape} cannot be read: {ref.fault}')
+        if isinstance(ref, ShardedRef):
+            return self._whole(ref)
         storage = ref.storage
         assert storage is not None and storage.place is not None
         if storage.place not in self._storages:
@@ -86,6 +88,12 @@ class ValueReader:
         raw = self._storages[storage.place]
         whole = raw[:raw.numel() // WIDTHS[ref.dtype] * WIDTHS[ref.dtype]].view(getattr(torch, ref.dtype))
         return whole.as_strided(ref.shape, ref.stride, ref.offset)
+
+    def _whole(self, ref: ShardedRef) -> torch.Tensor:
+        whole = torch.empty(ref.shape, dtype=getattr(torch, ref.dtype))
+        for at, piece in ref.pieces:
+            whole[tuple(slice(a, a + n) for a, n in zip(at, piece.shape))] = self.tensor(piece)
+        return whole
 
     def array(self, ref: ArrayRef, lost: dict[str, str], path: str) -> Any:
         """Return a numeric NumPy array; other kinds are lost."""
@@ -145,6 +153,10 @@ def _pieces(ref: TensorRef | ArrayRef) -> Iterator[torch.Tensor]:
         array = ValueReader().array(ref, {}, '')
         if isinstance(array, np.ndarray) and array.dtype.kind != 'c' and array.size:
             yield torch.from_numpy(array.astype(np.float64)).reshape(-1)
+        return
+    if isinstance(ref, ShardedRef):
+        for _, piece in ref.pieces if ref.fault is None else ():
+            yield from _pieces(piece)
         return
     if ref.fault is not None or ref.storage is None or ref.storage.place is None or not ref.numel:
         return

@@ -75,7 +75,7 @@ def test_many_tensors_are_folded_and_a_terminal_gets_a_tree_in_its_width(mmckpt,
 
 @pytest.mark.parametrize('write, said', [
     (foreign.system_b, 'best pck'), (foreign.system_e, 'hand-written'), (foreign.mmcv, 'mmcv 1.x, torch file'),
-    (foreign.sharded, 'weights only, sharded checkpoint')])
+    (foreign.sharded, 'hand-written, sharded checkpoint')])
 def test_other_forms_are_named(mmckpt, tmp_path, write, said):
     write(tmp_path / 'a.pth')
     status, out, _ = mmckpt('inspect', tmp_path / 'a.pth')

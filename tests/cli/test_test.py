@@ -7,6 +7,8 @@ import shutil
 import pytest
 import torch
 
+from mmckpt.cli.main import main
+
 
 @pytest.fixture
 def run(trained, tmp_path):
@@ -28,6 +30,17 @@ def test_predictions_are_written_for_every_sample(command, stock, run, tmp_path)
     status, _, _ = command('test', stock, run, '--work-dir', tmp_path / 'logs', '--out', tmp_path / 'p.pkl')
     assert status == 0
     assert len(pickle.loads((tmp_path / 'p.pkl').read_bytes())) == 128
+
+
+def test_files_of_other_programs_are_evaluated_as_they_are(command, stock, run, tmp_path):
+    checkpoint = torch.load(run / 'epoch_2.pth', weights_only=False)
+    score = checkpoint['message_hub']['log_scalars']['val/acc'].current()
+    torch.save({'model': {f'module.{k}': v for k, v in checkpoint['state_dict'].items()}, 'epoch': 2},
+               tmp_path / 'by_hand.pth')
+    assert main(['convert', str(run / 'epoch_2.pth'), str(tmp_path / 'a.safetensors')]) == 0
+    for name in ('by_hand.pth', 'a.safetensors'):
+        status, out, err = command('test', stock, tmp_path / name, '--work-dir', tmp_path / 'logs')
+        assert (status, err) == (0, '') and f'acc     {score:.4f}' in out
 
 
 @pytest.mark.parametrize('arguments, said', [

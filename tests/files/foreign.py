@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -134,11 +136,30 @@ def sharded(directory):
     """A directory of ``torch.distributed.checkpoint``."""
     import torch.distributed.checkpoint as dcp
 
-    model, _, _ = trained()
+    model, optimizer, _ = trained()
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        dcp.save({'model': model.state_dict(), 'epoch': 3}, checkpoint_id=directory, no_dist=True)
+        dcp.save({'model': model.state_dict(), 'optimizer': optimizer.state_dict(), 'epoch': 3, 'iteration': 18},
+                 checkpoint_id=directory, no_dist=True)
     return model
+
+
+def sharded_by_two(directory):
+    """The same written by two processes, each of which has half of the rows of a weight; return the weight."""
+    code = '''
+import sys, torch, torch.distributed as dist, torch.distributed.checkpoint as dcp
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
+rank, directory = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group('gloo', init_method=f'file://{directory}.store', rank=rank, world_size=2)
+weight = distribute_tensor(torch.arange(30.).view(10, 3), init_device_mesh('cpu', (2,)), [Shard(0)])
+dcp.save({'model': {'weight': weight, 'bias': torch.ones(2)}, 'epoch': 4}, checkpoint_id=directory)
+dist.destroy_process_group()
+'''
+    processes = [subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code, str(rank), str(directory)])
+                 for rank in range(2)]
+    assert [process.wait(100) for process in processes] == [0, 0]
+    return torch.arange(30.).view(10, 3)
 
 
 class Unknown:

@@ -95,10 +95,23 @@ def test_another_file_is_an_error_that_says_what_it_is(tmp_path, content, said):
 def test_a_sharded_checkpoint_is_read_without_a_process_group(tmp_path):
     model = foreign.sharded(tmp_path / 'step_3')
     content = open_file(tmp_path / 'step_3')
-    assert content.container == 'sharded checkpoint' and not content.dangerous
-    read = ValueReader().tree({k: v for k, v in content.tree.items() if isinstance(v, TensorRef)})
-    assert {k[6:] for k in read} == set(model.state_dict())
-    assert all(torch.equal(read[f'model.{k}'], v) for k, v in model.state_dict().items())
+    assert content.container == 'sharded checkpoint' and not content.dangerous and not content.notes
+    found = anatomy(content.tree)
+    assert (found.form, found.epoch, found.iter, found.weights_at) == ('hand-written', 3, 18, 'model')
+    read = ValueReader().tree(content.tree)
+    assert all(torch.equal(read['model'][k], v) for k, v in model.state_dict().items())
+    assert found.optimizers[0]['param_groups'][0]['lr'] == 0.005
+
+
+def test_pieces_of_two_processes_are_put_together(tmp_path):
+    weight = foreign.sharded_by_two(tmp_path / 'step_4')
+    tree = open_file(tmp_path / 'step_4').tree
+    assert tree['model']['weight'].kind == 'tensor in 2 pieces' and tree['epoch'] == 4
+    assert torch.equal(ValueReader().tensor(tree['model']['weight']), weight)
+    assert statistics(tree['model']['weight']) == Statistics(0, 0, False, 0.0, 29.0, 14.5)
+    next((tmp_path / 'step_4').glob('__1*')).unlink()
+    content = open_file(tmp_path / 'step_4')
+    assert 'pieces have 15 elements of 30' in content.tree['model']['weight'].fault and 'is missing' in content.notes[0]
 
 
 def test_statistics_find_nan_infinity_and_zeros(tmp_path):
