@@ -48,6 +48,7 @@ class MonitorOutputs:
         self._index: Any = None
         self._blocked = 0.0
         self._last_iter = 0
+        self._measure_next: dict[str, int] = {}
         self._broken: set[str] = set()
 
     def begin(self, runner: Any) -> bool:
@@ -57,6 +58,7 @@ class MonitorOutputs:
         self._centre = NotificationCentre(self._channels, runner.logger)
         self._journal = Journal(Path(runner.log_dir) / JOURNAL_NAME)
         self._last_iter = runner.iter
+        self._measure_next = {}
         self._saver = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
         by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
         source = Path(runner._load_from).name if runner._resume and runner._load_from else None
@@ -82,6 +84,14 @@ class MonitorOutputs:
             self._index = self._index or store.index
         if store.index is not self._index:
             self._note_saves(runner)
+
+    def measured(self, runner: Any, name: str, values: Mapping[str, float], progress: Progress) -> None:
+        """Note memory and load of the GPU for the report, ever more rarely in a long run."""
+        if name not in ('memory', 'gpu_idle') or not values or progress.iter < self._measure_next.get(name, 0):
+            return
+        # About 1000 points for each doubling of the run.
+        self._measure_next[name] = progress.iter + progress.iter // 1000
+        self._note(runner, 'measured', iter=progress.iter, **values)
 
     def take(self, runner: Any, noticed: Noticed, progress: Progress) -> None:
         """Pass on what was noticed at one step."""

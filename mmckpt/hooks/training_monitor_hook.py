@@ -183,6 +183,7 @@ class TrainingMonitorHook(Hook):
         self._pass_on(runner, self._monitor.after_iter(values, progress, context), progress)
         for name, measured in self._watch.after_iter(runner, progress.iter):
             self._pass_on(runner, self._monitor.probe(name, measured, progress, context), progress)
+            self._outputs.measured(runner, name, measured, progress)
         if progress.iter % self.interval == 0:
             self._write(runner, 'running', epoch=progress.epoch, iter=progress.iter)
 

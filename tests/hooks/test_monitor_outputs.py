@@ -13,8 +13,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from webhook_server import serving
 
 from mmckpt.hooks import TrainingMonitorHook
+from mmckpt.hooks.monitor_outputs import MonitorOutputs
 from mmckpt.monitor.journal import read_journal
 from mmckpt.monitor.run_report import RunReader
+from mmckpt.progress import Progress
 
 
 def poison(runner, outputs):
@@ -91,6 +93,15 @@ def test_a_journal_that_cannot_be_written_keeps_nobody_from_being_told(tmp_path,
     texts = [body['text'] for _, _, body in received]
     assert 'heatmap_loss is nan' in texts[0] and 'Training finished' in texts[-1]
     assert log_of(tmp_path).count('IsADirectoryError: [Errno 21]') == 1
+
+
+def test_memory_is_noted_ever_more_rarely_in_a_long_run(tmp_path):
+    runner = train(tmp_path, epochs=1)
+    outputs = MonitorOutputs(False, [])
+    outputs.begin(runner)
+    for step in range(50, 1_000_000, 50):
+        outputs.measured(runner, 'memory', {'memory': 5e8}, Progress(0, step))
+    assert 1000 < sum(event['event'] == 'measured' for event in journal_of(tmp_path)) < 10_000
 
 
 def test_findings_reach_tensorboard_as_scalar_and_text(tmp_path):

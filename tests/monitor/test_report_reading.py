@@ -65,6 +65,16 @@ def test_findings_that_the_statistics_have_forgotten_are_in_the_journal(resumed)
         ('loss_spike', 14, 2), ('performance_drop', 20, 0)]
 
 
+def test_memory_is_known_from_the_journals_of_all_attempts(tmp_path):
+    def note(step, size):
+        return {'event': 'measured', 'time': NOW, 'iter': step, 'memory': size * 1e6, 'available': 1.0}
+
+    write_attempt(tmp_path, NOW, epochs(1, 2), [note(10, 100), note(20, 110)])
+    write_attempt(tmp_path, NOW + 50, epochs(2, 3), [note(15, 90), note(30, 95)])
+    curve = read(tmp_path).train['mmckpt/memory']
+    assert (curve.steps, curve.values) == ([10, 15, 30], pytest.approx([100, 90, 95]))
+
+
 def test_dropped_files_are_known_from_the_journal(resumed):
     saves = {c.name: c for c in read(resumed).checkpoints}
     assert (saves['epoch_1.pth'].kept, saves['epoch_1.pth'].blocked) == (False, 0.25)

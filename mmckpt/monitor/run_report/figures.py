@@ -13,6 +13,10 @@ from mmckpt.monitor.run_report.run import Mark, Run
 
 LR = re.compile(r'(^|[/.])(base_)?lr$')
 MOMENTUM = re.compile(r'(^|[/.])(momentum|betas)$')
+MACHINE = {'memory': ('largest memory on the device so far', 'MB'),
+           'mmckpt/gpu_memory': ('memory in use on the device', 'MB'),
+           'mmckpt/gpu_utilization': ('load of the GPU', '%'),
+           'mmckpt/memory': ('memory of the main process', 'MB')}
 TIMES = {'time': 'iteration', 'data_time': 'of it, waiting for data'}
 # A scale is logarithmic from this ratio of the largest to the median value on; metrics never are.
 LOG_FROM = {'loss': 8.0, 'grad': 8.0, 'lr': 8.0}
@@ -47,7 +51,7 @@ def _kind(name: str) -> str:
         return 'momentum'
     if 'grad_norm' in name:
         return 'grad'
-    if name in TIMES or name == 'memory':
+    if name in TIMES or name in MACHINE:
         return 'machine'
     return 'loss' if 'loss' in name else 'other'
 
@@ -117,8 +121,9 @@ def _times(runs: Sequence[Run]) -> list[Chart]:
 
 
 def _memory(runs: Sequence[Run]) -> list[Chart]:
-    charts = _charts(runs, ['memory'] if any('memory' in run.train for run in runs) else [], 'train')
-    return [replace(chart, title='largest memory on the device', unit='MB', zero=True) for chart in charts]
+    charts = _charts(runs, [name for name in MACHINE if any(name in run.train for run in runs)], 'train')
+    return [replace(chart, title=MACHINE[chart.title][0], unit=MACHINE[chart.title][1], zero=True, marks=[
+        mark for mark in chart.marks if mark.part == 'all']) for chart in charts]
 
 
 def _saves(runs: Sequence[Run]) -> list[Chart]:

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from mmckpt.monitor.liveness import is_alive
+from mmckpt.monitor.run_report.curve import Curve
 from mmckpt.monitor.run_report.run import AttemptSpan, Checkpoint
-from mmckpt.monitor.run_report.scalars import ScalarLog
+from mmckpt.monitor.run_report.scalars import OWN, ScalarLog
 
+# What the journal notes of the machine, and the factor to the unit in which it is shown.
+MEASURED = {'memory': 1e-6, 'gpu_memory': 1e-6, 'gpu_utilization': 1.0}
 Events = Sequence[Mapping[str, Any]]
 
 
@@ -63,6 +66,17 @@ def checkpoints_of(index: Mapping[str, Any], events: Events, work_dir: Path) -> 
     if not found:
         return list(_files(work_dir))
     return sorted(found.values(), key=lambda checkpoint: (checkpoint.time, checkpoint.name))
+
+
+def measured(events: Events) -> dict[str, Curve]:
+    """Return memory (MB) and load (percent) of the machine by name, over iterations."""
+    found: dict[str, Curve] = {}
+    for event in events:
+        if event['event'] == 'measured':
+            for name, factor in MEASURED.items():
+                if isinstance(event.get(name), (int, float)):
+                    found.setdefault(OWN + name, Curve()).append(event['iter'], event[name] * factor)
+    return found
 
 
 def _checkpoint(record: Mapping[str, Any], kept: bool, blocked: float | None) -> Checkpoint:

@@ -12,7 +12,7 @@ from typing import Any, Callable, Optional
 
 from mmckpt.monitor.journal import JOURNAL_NAME, read_journal
 from mmckpt.monitor.run_report.curve import Curve
-from mmckpt.monitor.run_report.history import attempts_of, checkpoints_of, seconds_of
+from mmckpt.monitor.run_report.history import attempts_of, checkpoints_of, measured, seconds_of
 from mmckpt.monitor.run_report.noticed import findings_of, marks_of
 from mmckpt.monitor.run_report.run import AttemptSpan, Best, Run
 from mmckpt.monitor.run_report.scalars import ScalarLog, join
@@ -75,6 +75,7 @@ class RunReader:
         run.iters_per_epoch = _iters_per_epoch(stats, index, events, logs)
         run.train, run.val = join(logs, run.iters_per_epoch)
         run.iter = max([run.iter, *(int(curve.steps[-1]) for curve in run.val.values())])
+        run.train.update(measured(events))
         run.checkpoints = checkpoints_of(index, events, self.work_dir)
         run.best = self._best(stats, run.val)
         run.findings = findings_of(stats, events)
