@@ -15,7 +15,7 @@ class StatisticsFiles:
     """The two files of one training; use it on rank 0 only."""
 
     def __init__(self) -> None:
-        self._store: Any = None
+        self._stores: list[Any] = []
 
     def write(self, runner: Any, report: Mapping[str, Any]) -> Path:
         """Replace both files.
@@ -38,14 +38,16 @@ class StatisticsFiles:
     def _saves(self, runner: Any) -> dict[str, Any]:
         """Saves of this process and attempts of the run; None and [] with a checkpoint hook that is not ours."""
         for hook in runner.hooks:
-            # Kept, since the hook lets go of it when training ends.
-            if isinstance(hook, CheckpointHook) and hook.store is not None:
-                self._store = hook.store
-        store = self._store
-        if store is None:
+            # Kept, since the hook lets go of it when training ends, and opens another one after a rollback.
+            if isinstance(hook, CheckpointHook) and hook.store is not None and hook.store not in self._stores:
+                self._stores.append(hook.store)
+        if not self._stores:
             return {'saves': None, 'attempts': []}
-        saves = {'count': store.files_written, 'bytes': store.bytes_written,
-                 'blocked_seconds': round(store.blocked_seconds, 3), 'bytes_freed': store.bytes_freed}
+        store = self._stores[-1]
+        saves = {'count': sum(s.files_written for s in self._stores),
+                 'bytes': sum(s.bytes_written for s in self._stores),
+                 'blocked_seconds': round(sum(s.blocked_seconds for s in self._stores), 3),
+                 'bytes_freed': sum(s.bytes_freed for s in self._stores)}
         attempts = [{'attempt': a.attempt, 'run': a.run, 'host': a.host, 'start': a.start, 'stop': a.stop, 'why': a.why}
                     for a in store.index.attempts]
         return {'saves': saves, 'attempts': attempts}

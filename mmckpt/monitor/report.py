@@ -146,7 +146,8 @@ def _event(event: Mapping[str, Any]) -> list[str]:
 
 def _actions(report: Mapping[str, Any]) -> list[list[str]]:
     skipped, rollbacks = report.get('skipped_by_cause') or {}, report.get('rollbacks') or []
-    lines = [f'- {n} updates were not applied: {cause}' for cause, n in skipped.items()]
+    lines = [f'- updates not applied: {n} ({"left out after a rollback" if cause == "rollback" else cause})'
+             for cause, n in skipped.items()]
     lines += [f"- back from iter {r['from_iter']} to {r['to_iter']} ({r['checkpoint']}): {r['cause']}, {r['text']}"
               for r in rollbacks]
     return [_title('What the monitor did', lines)] if lines else []

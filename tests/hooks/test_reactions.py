@@ -134,6 +134,14 @@ def test_a_loss_that_is_not_finite_is_skipped_with_a_scaler_too(scaled_wrapper, 
     assert same(plant.after[4], plant.after[5]) and stats(tmp_path)['skipped_by_cause'] == {'nan': 1}
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs CUDA')
+def test_float16_on_cuda_is_guarded(tmp_path):
+    plant = Plant([5])
+    train(tmp_path, plant, on_nan='skip', optim_wrapper=dict(
+        type='AmpOptimWrapper', optimizer=dict(type='SGD', lr=.05, momentum=.9)))
+    assert same(plant.after[4], plant.after[5]) and not same(plant.after[5], plant.after[6])
+
+
 def test_bfloat16_on_the_cpu_is_guarded(tmp_path):
     wrapper = dict(type='mmckpt.CpuAmpOptimWrapper', optimizer=dict(type='SGD', lr=.05, momentum=.9))
     plant = Plant([5])
@@ -217,7 +225,9 @@ def test_a_rollback_leaves_out_what_led_to_it_and_is_recorded(tmp_path):
     event = stats(tmp_path)['rollbacks'][0]
     assert (event['from_iter'], event['to_iter'], event['checkpoint']) == (5, 3, 'epoch_1.pth')
     assert stats(tmp_path)['skipped_by_cause'] == {'nan': 1, 'rollback': 2}
-    assert '- back from iter 5 to 3 (epoch_1.pth): nan' in (tmp_path / 'training_stats.txt').read_text()
+    text = (tmp_path / 'training_stats.txt').read_text()
+    assert '- back from iter 5 to 3 (epoch_1.pth): nan' in text
+    assert '- updates not applied: 2 (left out after a rollback)' in text and 'saves      3 files' in text
     attempts = json.loads((tmp_path / 'mmckpt_index.json').read_text())['attempts']
     assert [a['why'] for a in attempts] == ['rollback', 'finished'] and attempts[1]['event'] == event
 
