@@ -4,7 +4,8 @@
 #     bash tools/dist_train.sh configs/depth_ddp/unet_sparse_2ranks.py 2 --resume     # after a stop
 #
 # 20 epochs in a minute on 2 cores; expect abs_rel of 0.12 and delta1 of 0.83 (untrained: 0.25 and 0.42), files of
-# epochs 5, 10, 15 and 20 and the best. A file of two ranks resumes on one, and the other way round.
+# epochs 5, 10, 15 and 20 and the best. A file of two ranks resumes on one, and the other way round. One picture is too
+# little to learn depth from: the nearest of the 40 measured points gives 0.03. What is shown is the training's safety.
 from mmengine.config import read_base
 
 with read_base():

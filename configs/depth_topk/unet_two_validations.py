@@ -6,6 +6,8 @@
 # 40 s on 2 cores; expect three files by depth-abs_rel0 (the left border; 0.094 to 0.099, of epochs 14, 19 and 20)
 # and three by the loss of both borders (1.66 to 1.69), of which epoch 18 is the best. With a metric that does not
 # exist (--cfg-options default_hooks.checkpoint.save_best.0.metric=depth-abs_rel2) both commands name those that do.
+# One picture is too little to learn depth from: taking the nearest of the 40 measured points gives 0.045 there. What
+# is shown is which checkpoints are kept, not a depth net.
 from mmengine.config import read_base
 
 with read_base():
