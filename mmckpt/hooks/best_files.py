@@ -13,6 +13,9 @@ from mmckpt.hooks.step_writer import Judged, StepWriter
 from mmckpt.policy.selection import FileTemplate, Selection, safe_characters, scalar_metrics, told_apart
 from mmckpt.progress import Progress
 
+# Roles and step of a file.
+Owner = tuple[frozenset[str], Progress]
+
 
 class BestFiles:
     """Gives the files of a step their names as bests, for a ``CheckpointHook``.
@@ -26,7 +29,7 @@ class BestFiles:
         self.hook = hook
         self.bests = bests
         # Names that this process gave, which the index may not show yet, and whose they are.
-        self._given: dict[str, tuple[str, Progress]] = {}
+        self._given: dict[str, Owner] = {}
         self._config: dict[str, Any] | None = None
 
     def save(self, runner: Any, writer: StepWriter, metrics: Mapping[str, Any]) -> None:
@@ -62,18 +65,25 @@ class BestFiles:
         values = {**scalar_metrics(metrics), 'epoch': progress.epoch, 'iter': progress.iter, 'step': progress.iter,
                   'lr': _learning_rate(runner)}
         wished = [self._wish(runner, choice, values, step_file) for choice in chosen]
-        records = [] if writer.store is None else writer.store.records_of_run()
-        owners = {record.name: (role, Progress(record.epoch, record.iter))
-                  for record in records for role in record.roles}
-        owners.update(self._given)
-        owners[step_file] = ('periodic', progress)
+        owners = self._owners(writer)
+        owners[step_file] = frozenset({'periodic'}), progress
         names = []
         for choice, name in zip(chosen, wished):
-            ours = f'best:{choice.selection.name}', progress
+            ours = frozenset({f'best:{choice.selection.name}'}), progress
             taken = [other for other, owner in owners.items() if not _is_free_for(choice.selection, ours, owner)]
+            if choice.selection.filename is not None and writer.store is not None:
+                # A file of the user's own, such as a copy, is not ours to replace.
+                taken += [path.name for path in writer.store.directory.glob('*.pth')
+                          if path.name not in owners and writer.store.find(path.name) is None]
             names.append(told_apart(name, taken))
             owners[names[-1]] = self._given[names[-1]] = ours
         return broadcast_object(names)
+
+    def _owners(self, writer: StepWriter) -> dict[str, Owner]:
+        """What each name of this run is kept for, and its step; only rank 0 knows the earlier ones."""
+        records = [] if writer.store is None else writer.store.records_of_run()
+        known = {record.name: (frozenset(record.roles), Progress(record.epoch, record.iter)) for record in records}
+        return {**known, **self._given}
 
     def _wish(self, runner: Any, choice: Choice, values: Mapping[str, Any], step_file: str) -> str:
         selection = choice.selection
@@ -126,7 +136,7 @@ def flat_config(cfg: Any) -> dict[str, Any]:
     return flat
 
 
-def _is_free_for(selection: Selection, ours: tuple[str, Progress], owner: tuple[str, Progress]) -> bool:
+def _is_free_for(selection: Selection, ours: Owner, owner: Owner) -> bool:
     """Whether a file may be replaced: by the same step trained once more, or by the only best."""
     return owner == ours or (owner[0] == ours[0] and selection.keep == 1)
 

@@ -140,6 +140,12 @@ def test_one_best_under_one_name_is_replaced(tmp_path):
     assert names(tmp_path) == ['best.pth'] and records(tmp_path)['best.pth'].epoch == 3
 
 
+def test_a_file_of_the_users_own_is_not_replaced(tmp_path):
+    (tmp_path / 'best.pth').write_bytes(b'mine')
+    train(tmp_path, pck(.1, .2), ours(dict(metric='PCK', filename='best')))
+    assert (tmp_path / 'best.pth').read_bytes() == b'mine' and names(tmp_path) == ['best-v2.pth', 'best.pth']
+
+
 def test_a_name_never_takes_that_of_a_periodic_file(tmp_path):
     train(tmp_path, pck(.1, .2), ours(dict(metric='PCK', filename='epoch_{epoch}'), interval=1))
     assert names(tmp_path) == ['epoch_1.pth', 'epoch_2-v2.pth', 'epoch_2.pth']
