@@ -199,6 +199,21 @@ def test_a_best_at_epoch_67_survives_a_resume_at_100(tmp_path):
     assert [n for n in names(tmp_path) if n.startswith('best')] == ['best_PCK_epoch_104.pth']
 
 
+def test_a_validation_that_died_is_made_up_and_judged_once(tmp_path):
+    def dying():
+        yield from pck(.3, .5)
+        raise RuntimeError('a crash in the validation')
+
+    hook = ours(dict(metric='PCK', keep=2, smooth=.6), interval=1)
+    train(tmp_path / 'straight', pck(.3, .5, .2, .4), hook)
+    with pytest.raises(RuntimeError, match='a crash in'):
+        train(tmp_path / 'resumed', dying(), hook, epochs=4)
+    train(tmp_path / 'resumed', pck(.2, .4), hook, epochs=4, resume=True)
+    straight, resumed = ({n: (r.scores, r.metrics) for n, r in records(tmp_path / run).items()}
+                         for run in ('straight', 'resumed'))
+    assert straight == resumed
+
+
 @pytest.mark.parametrize('interval', [-1, 1])
 def test_a_rebuilt_index_knows_metric_score_and_rule(tmp_path, interval):
     odd = dict(name='odd', expr='"coco/AP" * 2', rule='greater', filename='x{epoch}')
