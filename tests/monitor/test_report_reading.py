@@ -7,7 +7,7 @@ import time
 import pytest
 from logged_runs import attempt, epochs, event, record, write_attempt, write_index, write_stats
 
-from mmckpt.monitor.run_report import RunReader
+from mmckpt.monitor.run_report import RunReader, to_html
 
 NOW = time.time() - 5000
 
@@ -143,6 +143,34 @@ def test_a_broken_file_is_named_and_the_rest_is_shown(resumed, name, content):
     run = read(resumed)
     assert any(note.startswith(name) for note in run.notes)
     assert run.train['loss'].steps[-1] == 28
+
+
+@pytest.mark.parametrize('name, content', [
+    ('mmckpt_index.json', '{"attempts": 5}'), ('mmckpt_index.json', '{"records": [{}]}'),
+    ('mmckpt_index.json', '{"attempts": [{"start": "x", "run": null}]}'), ('training_stats.json', '{"events": [{}]}'),
+    ('training_stats.json', '{"metrics": 3}'), ('training_stats.json', '{"iter": "many"}'),
+    ('training_stats.json', '{"rollbacks": [1]}'), ('journal', '{"event": "saved"}'), ('journal', '{"event": "begin"}'),
+    ('journal', '{"event": "measured", "memory": 1}'), ('journal', '{"event": "finding", "iter": []}'),
+])
+def test_facts_that_make_no_sense_cost_no_curve(resumed, name, content):
+    path = max(resumed.glob('*/mmckpt_events.jsonl')) if name == 'journal' else resumed / name
+    path.write_text(content)
+    run = read(resumed)
+    assert run.notes and 'not understood' in run.notes[-1]
+    assert run.train['loss'].steps[-1] == 28 and to_html([run])
+
+
+def test_directories_that_only_look_like_attempts_are_none(resumed):
+    (resumed / '99999999_999999').mkdir()
+    (resumed / '20260101_000000_copy').mkdir()
+    assert read(resumed).train['loss'].steps[-1] == 28
+
+
+def test_metrics_of_which_nothing_is_left_after_a_resume_are_none(tmp_path):
+    write_attempt(tmp_path, NOW, [*epochs(1, 1), *epochs(2, 2)])
+    write_attempt(tmp_path, NOW + 50, [*epochs(1, 1)][1:2])
+    run = read(tmp_path)
+    assert run.train['loss'].steps == [4, 8] and not run.val
 
 
 def test_an_empty_directory_has_a_run_without_anything(tmp_path):

@@ -50,15 +50,24 @@ class RunReader:
         self._logs: dict[str, ScalarLog] = {}
 
     def read(self) -> Run:
-        """Return the run as its files tell it now."""
+        """Return the run as its files tell it now; what makes no sense in them is named and left out."""
         notes: list[str] = []
-        stats: Facts = _read_json(self.work_dir / 'training_stats.json', notes)
-        index = _read_json(self.work_dir / 'mmckpt_index.json', notes)
-        stamps = sorted(path.name for path in self.work_dir.glob('*_*') if TIMESTAMP.match(path.name))
+        stamps = sorted(path.name for path in self.work_dir.glob('*_*') if _is_stamp(path.name))
         for stamp in stamps:
             log = self._logs.setdefault(stamp, ScalarLog(self.work_dir / stamp / 'vis_data' / 'scalars.json'))
             log.update()
+        stats = _read_json(self.work_dir / 'training_stats.json', notes)
+        index = _read_json(self.work_dir / 'mmckpt_index.json', notes)
         journals = {stamp: read_journal(self.work_dir / stamp / JOURNAL_NAME) for stamp in stamps}
+        try:
+            return self._of_last_run(stamps, journals, stats, index, list(notes))
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+            notes.append('Index, statistics or journal hold something that is not understood; the curves are from '
+                         f'MMEngine\'s own files alone ({type(error).__name__}: {error}).')
+            return self._of_last_run(stamps, {stamp: [] for stamp in stamps}, {}, {}, notes)
+
+    def _of_last_run(self, stamps: list[str], journals: Mapping[str, list[Any]], stats: Facts, index: Facts,
+                     notes: list[str]) -> Run:
         stamps = _of_last_run(stamps, self._logs, journals, index)
         events = [event for stamp in stamps for event in journals[stamp]]
         attempts = attempts_of(stamps, self._logs, index)
@@ -115,6 +124,13 @@ def _read_json(path: Path, notes: list[str]) -> dict[str, Any]:
         notes.append(f'{path.name} holds no JSON object.')
         return {}
     return content
+
+
+def _is_stamp(name: str) -> bool:
+    try:
+        return bool(TIMESTAMP.match(name)) and seconds_of(name) > 0
+    except (ValueError, OverflowError):
+        return False
 
 
 def _of_last_run(stamps: list[str], logs: Mapping[str, ScalarLog], journals: Mapping[str, list[Any]],

@@ -150,9 +150,13 @@ def join(logs: Sequence[ScalarLog], iters_per_epoch: int | None) -> tuple[dict[s
         for validation in log.validations:
             at = _iter_of(validation, iters_per_epoch, starts[bisect_right(starts, validation.after)])
             for name, value in validation.values.items():
-                if name not in ('time', 'data_time'):
+                if name not in ('time', 'data_time') and (name in val or len(val) < MOST_NAMES):
                     val.setdefault(name, Curve()).append(at, value)
-    return train, val
+    return _filled(train), _filled(val)
+
+
+def _filled(curves: dict[str, Curve]) -> dict[str, Curve]:
+    return {name: curve for name, curve in curves.items() if curve.steps}
 
 
 def _iter_of(validation: Validation, iters_per_epoch: int | None, before: float) -> int:
