@@ -90,7 +90,8 @@ def on_train_exit(runner: Any, callback: ExitCallback, last: bool = False) -> No
     MMEngine fires no event when training ends by an exception or a signal, so
     the loop's ``run`` is wrapped in try/finally. SIGTERM is turned into
     ``SystemExit(143)`` while the loop runs, unless the program has a handler
-    of its own. Call it in ``before_run`` or ``before_train``.
+    of its own. Call it in ``before_run``: in ``before_train`` the loop runs
+    already, and only what was registered before can still be added to.
 
     Args:
         runner (Runner): The runner; its train loop must have been built.

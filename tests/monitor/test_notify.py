@@ -56,7 +56,7 @@ def test_a_server_that_hangs_holds_up_neither_the_post_nor_another_channel_nor_t
     with serving(hang=threading.Event()) as (url, received):
         monkeypatch.setenv('MMCKPT_WEBHOOK', url)
         centre = centre_of(dict(type='webhook', url_env='MMCKPT_WEBHOOK', timeout=20),
-                           dict(type='command', command=['sh', '-c', f'cat > {heard}']))
+                           dict(type='command', command=['sh', '-c', f'cat >> {heard}']))
         begin = time.monotonic()
         for n in range(MOST_WAITING + 50):
             centre.post(Notice('warning', f'message {n}'))
@@ -65,7 +65,10 @@ def test_a_server_that_hangs_holds_up_neither_the_post_nor_another_channel_nor_t
         centre.close(timeout=0.5)
         assert time.monotonic() - begin < 1.5
         assert len(received) == 1
-    assert heard.read_text().startswith('message')
+    until = time.monotonic() + 20
+    while not (heard.exists() and heard.read_text()) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert heard.read_text().startswith('message 0')
     assert 'were not delivered' in log.text and SECRET not in log.text
 
 
