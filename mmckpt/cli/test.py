@@ -17,7 +17,7 @@ from mmckpt.cli.launch import decided_by_rank0, process_group
 from mmckpt.cli.resume import checkpoint_dir, existing_checkpoint
 from mmckpt.errors import IncompatibleCheckpointError, UsageError
 from mmckpt.files.foreign import needs_conversion, read_foreign
-from mmckpt.hooks.mapped_resume import MappedResume
+from mmckpt.hooks.mapped_resume import take_foreign_file
 from mmckpt.hooks.runner_adapter import unwrapped_model
 from mmckpt.state.model_settings import setting_differences
 from mmckpt.store import load_checkpoint
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         cfg.load_from, cfg.resume = path, False
         runner = build_runner(cfg)
         check_weights(unwrapped_model(runner), path, cfg.pretty_text)
-        MappedResume().prepare(runner)
+        take_foreign_file(runner)
         metrics = runner.test()
         if is_main_process():
             _report(metrics, path, args.out)

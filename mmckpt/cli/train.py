@@ -21,6 +21,7 @@ from mmckpt.cli.train_options import (
     enable_visualization,
 )
 from mmckpt.errors import UsageError
+from mmckpt.hooks.mapped_resume import take_foreign_file
 
 HELP = 'train a model, or go on with a training that was stopped'
 EXAMPLES = """  %(prog)s configs/pose/digits_keypoints.py
@@ -71,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             cfg.load_from = decided_by_rank0(lambda: settled_load_from(cfg))
         runner = build_runner(cfg)
+        take_foreign_file(runner)
         runner.train()
         if is_main_process():
             print_outcome(runner, args.config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import zipfile
+import zlib
 from typing import Any
 
 from mmckpt.errors import CorruptCheckpointError, IncompatibleCheckpointError
@@ -86,9 +87,15 @@ class TorchArchive:
         if info.file_size > _LARGEST_PACKED_PICKLE:
             raise CorruptCheckpointError(
                 f'its data.pkl is packed ({info.compress_size} bytes) and would become {info.file_size}: a zip bomb')
-        with zipfile.ZipFile(_File(self._data)) as archive, archive.open(info) as file:
-            # What the header says may be a lie.
-            data = file.read(_LARGEST_PACKED_PICKLE + 1)
+        if info.compress_type != zipfile.ZIP_DEFLATED:
+            # The others may ask for gigabytes before the first byte.
+            raise CorruptCheckpointError(f'its data.pkl is packed by method {info.compress_type}, as torch never does')
+        try:
+            with zipfile.ZipFile(_File(self._data)) as archive, archive.open(info) as file:
+                # What the header says may be a lie.
+                data = file.read(_LARGEST_PACKED_PICKLE + 1)
+        except (zipfile.BadZipFile, RuntimeError, OSError, EOFError, ValueError, zlib.error) as error:
+            raise CorruptCheckpointError(f'its data.pkl cannot be unpacked ({error})') from error
         budget.take(len(data))
         return data, 0, len(data)
 

@@ -24,6 +24,18 @@ def is_own_form(checkpoint: Mapping[str, Any]) -> bool:
         isinstance(meta, dict) and 'message_hub' in checkpoint)
 
 
+def has_other_form(path: str) -> bool:
+    """Whether a local file is a checkpoint that MMEngine could not resume from as it is."""
+    if not os.path.isfile(os.path.expanduser(path)):
+        return False
+    try:
+        return not is_own_form(load_checkpoint(os.path.expanduser(path), mmap=True))
+    except IncompatibleCheckpointError:
+        return True
+    except MMCkptError:
+        return False
+
+
 def needs_conversion(path: str) -> bool:
     """Whether a local file holds weights that MMEngine would not find or could not load."""
     if not os.path.isfile(os.path.expanduser(path)):

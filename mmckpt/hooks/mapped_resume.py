@@ -10,7 +10,7 @@ from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import load_from_local
 
 from mmckpt.errors import IncompatibleCheckpointError
-from mmckpt.files.foreign import is_own_form, needs_conversion, read_foreign
+from mmckpt.files.foreign import has_other_form, is_own_form, needs_conversion, read_foreign
 from mmckpt.hooks.runner_adapter import unwrapped_model
 from mmckpt.store.own_memory import read_checkpoint
 from mmckpt.store.tree import has_plain_storage, tensors_of
@@ -78,6 +78,17 @@ class MappedResume:
         if starts:
             self._addresses = range(min(starts), max(starts) + 1)
         return checkpoint
+
+
+def take_foreign_file(runner: Any) -> None:
+    """Let a Runner, whatever its hooks, start from a file of another program; other files are left to it.
+
+    Args:
+        runner (Runner): A runner before ``train`` or ``test``.
+    """
+    path = runner._load_from
+    if path is not None and has_other_form(path):
+        MappedResume().prepare(runner)
 
 
 def _converted(path: str, map_location: Any, logger: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import shutil
 
+import foreign
 import pytest
 import torch
 
@@ -33,6 +34,19 @@ def test_resume_goes_on_where_the_run_ended(command, stock, trained, tmp_path):
 def test_resume_from_is_resume_with_a_path(command, stock, trained, tmp_path):
     status, out, _ = command('train', stock, '--work-dir', tmp_path, '--resume-from', trained / 'epoch_1.pth')
     assert status == 0 and 'Epoch(train) [2]' in out and 'Epoch(train) [1]' not in out
+
+
+@pytest.mark.parametrize('options', [[], ['--safe']])
+def test_resume_from_takes_a_file_of_another_program_with_stock_hooks_and_ours(command, stock, trained, tmp_path,
+                                                                               options):
+    checkpoint = torch.load(trained / 'epoch_1.pth', weights_only=False)
+    optimizer = {k: v for k, v in checkpoint['optimizer'].items() if k in ('state', 'param_groups')}
+    torch.save({'epoch': 1, 'optimizer': optimizer, 'best_acc': 0.01, 'args': foreign.Unknown(),
+                'model': {f'module.{k}': v for k, v in checkpoint['state_dict'].items()}}, tmp_path / 'by_hand.pth')
+    status, out, _ = command('train', stock, '--work-dir', tmp_path / 'run', '--resume-from',
+                             tmp_path / 'by_hand.pth', *options)
+    assert status == 0 and 'Epoch(train) [2]' in out and 'Epoch(train) [1]' not in out
+    assert last_epoch(tmp_path / 'run')['optimizer']['state'][0]['step'] == 8
 
 
 def test_resume_in_an_empty_directory_warns_and_trains(command, stock, tmp_path):

@@ -40,7 +40,7 @@ def look_at(path):
 
 @pytest.fixture(scope='module')
 def samples(tmp_path_factory):
-    """Bytes of sound files of each kind."""
+    """A directory of sound files of each kind."""
     directory = tmp_path_factory.mktemp('samples')
     foreign.system_b(directory / 'b.pth')
     foreign.mmcv(directory / 'm.pth')
@@ -48,7 +48,7 @@ def samples(tmp_path_factory):
     (directory / 'a.pkl').write_bytes(pickle.dumps({'w': [1, 2.5, 'x', b'y', {3: None}]}, protocol=4))
     header = json.dumps({'w': {'dtype': 'F32', 'shape': [2], 'data_offsets': [0, 8]}}).encode()
     (directory / 'a.safetensors').write_bytes(struct.pack('<Q', len(header)) + header + bytes(8))
-    return [path.read_bytes() for path in sorted(directory.iterdir())]
+    return directory
 
 
 # Structure lies at both ends; tensors, where a change does nothing, between them.
@@ -58,7 +58,7 @@ CHANGE = st.tuples(st.integers(0, 1500), st.booleans(), st.integers(0, 255))
 @FUZZ
 @given(which=st.integers(0, 4), changes=st.lists(CHANGE, min_size=1, max_size=4))
 def test_a_sound_file_with_some_bytes_changed(samples, tmp_path, which, changes):
-    content = bytearray(samples[which])
+    content = bytearray(sorted(samples.iterdir())[which].read_bytes())
     for at, from_start, value in changes:
         at %= len(content)
         content[at if from_start else -at] = value

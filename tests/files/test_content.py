@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -78,6 +79,17 @@ def test_a_truncated_file_is_an_error_or_has_tensors_with_a_fault(tmp_path, keep
         assert isinstance(ref, TensorRef) and 'no bytes' in ref.fault
         return
     with pytest.raises((CorruptCheckpointError, IncompatibleCheckpointError), match='a.pth'):
+        open_file(tmp_path / 'a.pth')
+
+
+@pytest.mark.parametrize('method', [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_packed_pickle_is_read_if_that_can_be_done_in_little_memory(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / 'a.pth', 'w', method) as archive:
+        archive.writestr('archive/data.pkl', pickle.dumps({'epoch': 3}, 2))
+    if method == zipfile.ZIP_DEFLATED:
+        assert open_file(tmp_path / 'a.pth').tree == {'epoch': 3}
+        return
+    with pytest.raises(CorruptCheckpointError, match='is packed by method'):
         open_file(tmp_path / 'a.pth')
 
 
