@@ -235,7 +235,8 @@ def _misfit(state: dict[str, Any], weights: Mapping[str, torch.Tensor]) -> str |
     for group in state['param_groups']:
         for key in group['params']:
             entry = state['state'].get(key)
-            moments = [v for v in (entry or {}).values() if isinstance(v, torch.Tensor) and v.dim()]
+            values = entry.values() if isinstance(entry, dict) else ()
+            moments = [v for v in values if isinstance(v, torch.Tensor) and v.dim()]
             if moments and not any(shape == tuple(moments[0].shape) for shape in shapes):
                 return (f'the moments of parameter {key} have the shape {tuple(moments[0].shape)}, and no weight that '
                         'is left has it in this order')

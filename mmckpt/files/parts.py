@@ -102,7 +102,14 @@ def states_in(value: Any) -> list[dict]:
     parts = value if isinstance(value, list) else [value]
     if isinstance(value, dict) and 'param_groups' not in value:
         parts = list(value.values())
-    return [part for part in parts if isinstance(part, dict) and isinstance(part.get('param_groups'), list)]
+    return [part for part in parts if _is_optimizer(part)]
+
+
+def _is_optimizer(value: Any) -> bool:
+    groups = value.get('param_groups') if isinstance(value, dict) and isinstance(value.get('state'), dict) else None
+    return isinstance(groups, list) and bool(groups) and all(
+        isinstance(group, dict) and isinstance(group.get('params'), list)
+        and all(type(key) is int for key in group['params']) for group in groups)
 
 
 def listed(value: Any) -> list[Any]:

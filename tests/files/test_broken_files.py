@@ -121,3 +121,13 @@ CHECKPOINT = st.recursive(
 def test_checkpoints_whose_parts_are_not_what_their_names_say(tmp_path, checkpoint):
     torch.save(checkpoint, tmp_path / 'a.pth')
     look_at(tmp_path / 'a.pth')
+
+
+@pytest.mark.parametrize('optimizer', [
+    {'param_groups': [{'params': [0]}]}, {'param_groups': [1], 'state': {}}, {'param_groups': [{}], 'state': {}},
+    {'param_groups': [{'params': [[0]]}], 'state': {}}, {'param_groups': [{'params': [0]}], 'state': {0: [1]}},
+    {'param_groups': [], 'state': {}}])
+def test_an_optimizer_that_is_none_costs_only_itself(tmp_path, optimizer):
+    torch.save({'model': {'w': torch.ones(1)}, 'optimizer': optimizer, 'epoch': 1, 'iter': 2}, tmp_path / 'a.pth')
+    checkpoint = to_mmengine(open_file(tmp_path / 'a.pth')).checkpoint
+    assert torch.equal(checkpoint['state_dict']['w'], torch.ones(1))
