@@ -58,3 +58,8 @@ class GradientWatch:
         for handle in self._handles:
             handle.remove()
         self._counts, self._handles = {}, []
+
+
+def _is_readable(model: Any) -> bool:
+    # Other wrappers split parameters, and show autograd others than those of the model.
+    return not is_model_wrapper(model) or isinstance(model, MMDistributedDataParallel)

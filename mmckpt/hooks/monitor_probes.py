@@ -13,6 +13,8 @@ from mmckpt.hooks.facts import optim_wrappers
 from mmckpt.hooks.runner_adapter import unwrapped_model
 
 PROBE_ITERS = 50
+# What the machine has left takes ten times as long to ask for as what this process uses.
+AVAILABLE_LOOKS = 20
 # Asking the driver takes milliseconds.
 GPU_SECONDS = 5.0
 
@@ -60,6 +62,7 @@ class Probes:
 
     def __init__(self, runner: Any) -> None:
         self._process = psutil.Process()
+        self._looks, self._available = 0, 0.0
         device = next((p.device for p in unwrapped_model(runner).parameters()), torch.device('cpu'))
         self._device = device if device.type == 'cuda' else None
         self._gpu_at = 0.0
@@ -74,8 +77,10 @@ class Probes:
         return found
 
     def _memory(self) -> dict[str, float]:
-        bytes_in_use = {'memory': float(self._process.memory_info().rss),
-                        'available': float(psutil.virtual_memory().available)}
+        if self._looks % AVAILABLE_LOOKS == 0:
+            self._available = float(psutil.virtual_memory().available)
+        self._looks += 1
+        bytes_in_use = {'memory': float(self._process.memory_info().rss), 'available': self._available}
         if self._device is not None:
             bytes_in_use['gpu_memory'] = float(torch.cuda.memory_allocated(self._device))
         return bytes_in_use

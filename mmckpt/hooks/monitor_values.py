@@ -34,19 +34,22 @@ class HostValues:
         # After a resume the last norm of the checkpoint is there, which was counted before it was made.
         norms = runner.message_hub.log_scalars.get('train/' + GRAD_NORM)
         self._norms: Any = None if norms is None else norms._log_history
+        self._scalars: Any = None
+        self._names: Any = None
+        self._buffers: list[tuple[str, Any]] = []
+        # Entries that came after the hub had been filled.
+        self._others: list[str] = []
 
     def __call__(self, runner: Any, outputs: Mapping[str, Any] | None) -> dict[str, float]:
         """Return the scalars by name, in the model's order, and ``grad_norm`` last."""
         scalars = runner.message_hub.log_scalars
-        values: dict[str, float] = {}
         if self._in_hub and outputs:
-            for name in outputs:
-                buffer = scalars.get('train/' + name)
-                if buffer is None:
-                    # It came after the hub had been filled.
-                    values.update(host_scalars({name: outputs[name]}))
-                else:
-                    values[name] = buffer._log_history.item(-1)
+            # A resume puts other histories into the hub, and in another mapping.
+            if scalars is not self._scalars or outputs.keys() != self._names:
+                self._find(scalars, outputs)
+            values = {name: buffer._log_history.item(-1) for name, buffer in self._buffers}
+            if self._others:
+                values.update(host_scalars({name: outputs[name] for name in self._others}))
         else:
             values = host_scalars(outputs)
         norms = scalars.get('train/' + GRAD_NORM)
@@ -57,3 +60,9 @@ class HostValues:
             if math.isfinite(norm) or not self._scaled:
                 values[GRAD_NORM] = norm
         return values
+
+    def _find(self, scalars: Any, outputs: Mapping[str, Any]) -> None:
+        self._scalars, self._names = scalars, dict.fromkeys(outputs).keys()
+        keys = {name: f'train/{name}' for name in outputs}
+        self._buffers = [(name, scalars[key]) for name, key in keys.items() if key in scalars]
+        self._others = [name for name, key in keys.items() if key not in scalars]

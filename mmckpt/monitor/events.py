@@ -98,6 +98,11 @@ class EventLog:
         self._open: dict[str, Event] = {}
         self._closed: deque[Event] = deque(maxlen=keep)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether an event is going on."""
+        return bool(self._open)
+
     def update(self, findings: Sequence[Finding]) -> list[Announcement]:
         """Take the findings of one step, most telling first; return what is worth saying."""
         if not findings and not self._open:

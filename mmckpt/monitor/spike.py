@@ -77,6 +77,7 @@ class SpikeDetector:
         self.n_std = None if factor is not None else n_std
         self.window, self.warmup = window, warmup
         self._windows: dict[str, deque[float]] = {}
+        self._sums: dict[str, float] = {}
         # How many values in a row each term has been too high.
         self._high: dict[str, int] = {}
 
@@ -84,24 +85,32 @@ class SpikeDetector:
         """Take the losses of one iteration; return a finding for each term that jumped."""
         findings = []
         allowed_rise, warmup, windows = self.factor - 1, self.warmup, self._windows
+        if progress.iter % self.window == 0:
+            # What rounding adds up to in the running sums ends here.
+            self._add_up()
+        sums = self._sums
         for name, value in values.items():
             window = windows.get(name)
             if window is None:
                 if 'loss' not in name.lower():
                     continue
                 window = windows[name] = deque(maxlen=self.window)
+                sums[name] = 0.0
             n = len(window)
             if n >= warmup:
-                average = sum(window) / n
+                average = sums[name] / n
                 # False for NaN and both infinities, which must not enter the window either.
                 if -math.inf < value - average <= allowed_rise * abs(average):
+                    sums[name] += value - window[0] if n == self.window else value
                     window.append(value)
                     if self._high:
                         self._high.pop(name, None)
                 else:
-                    findings += self._judge(name, value, average, window, progress)
+                    findings += self._judge(name, value, sum(window) / n, window, progress)
+                    sums[name] = sum(window)
             elif math.isfinite(value):
                 window.append(value)
+                sums[name] += value
         return findings
 
     def state_dict(self) -> dict[str, Any]:
@@ -114,6 +123,10 @@ class SpikeDetector:
         check_version(state, type(self).__name__)
         self._windows = {name: deque(values, maxlen=self.window) for name, values in state['windows'].items()}
         self._high = dict(state['high'])
+        self._add_up()
+
+    def _add_up(self) -> None:
+        self._sums = {name: sum(window) for name, window in self._windows.items()}
 
     def _judge(self, name: str, value: float, average: float, window: deque[float],
                progress: Progress) -> list[Finding]:

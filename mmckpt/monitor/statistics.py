@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from mmckpt.monitor.versioned import VERSION, check_version
@@ -52,6 +53,26 @@ class RunningStatistics:
                 self.max = value
         else:
             self.non_finite += 1
+
+    def extend(self, values: Sequence[float]) -> None:
+        """Take several numbers, at a fraction of the time that one by one would need.
+
+        Source: Chan, Golub and LeVeque (1979), Updating formulae and a
+        pairwise algorithm for computing sample variances.
+        """
+        total, n = sum(values), len(values)
+        if n == 0 or not math.isfinite(total):
+            for value in values:
+                self.update(value)
+            return
+        low, high, count = min(values), max(values), self.count + n
+        # A constant must not get a deviation by rounding.
+        mean = low if low == high else total / n
+        delta = mean - self.mean
+        self._squares += sum([(v - mean) * (v - mean) for v in values]) + delta * delta * self.count * n / count
+        self.mean += delta * n / count
+        self.count, self.last = count, values[-1]
+        self.min, self.max = min(self.min, low), max(self.max, high)
 
     @property
     def std(self) -> float:

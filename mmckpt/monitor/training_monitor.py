@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import replace
 from typing import Any, Callable, NamedTuple
 
@@ -36,6 +37,9 @@ class Noticed(NamedTuple):
 
     findings: list[Finding]
     announcements: list[Announcement]
+
+
+NOTHING = Noticed([], [])
 
 
 class TrainingMonitor:
@@ -98,12 +102,6 @@ class TrainingMonitor:
         Returns:
             Noticed: Mostly empty.
         """
-        terms = self._terms
-        for name, value in values.items():
-            statistics = terms.get(name)
-            if statistics is None:
-                statistics = terms[name] = RunningStatistics()
-            statistics.update(value)
         self._loss_sum += values.get('loss', math.nan)
         self._loss_count += 1
         self._steps.append(values)
@@ -152,11 +150,14 @@ class TrainingMonitor:
     def summary(self) -> dict[str, Any]:
         """Return statistics of terms and metrics, and the events, in plain types."""
         logs = self._events.values()
+        terms = {name: copy(statistics) for name, statistics in self._terms.items()}
         pending = columns(self._steps)
+        for name, column in pending.items():
+            terms.setdefault(name, RunningStatistics()).extend(column)
         events = [event for log in logs for event in log.events()]
         return {
-            'terms': {name: {**statistics.summary(), **self._quantiles(name, pending.get(name, []))}
-                      for name, statistics in self._terms.items()},
+            'terms': {name: {**statistics.summary(), **self._quantiles(name, pending.get(name, []), statistics)}
+                      for name, statistics in terms.items()},
             'metrics': {name: statistics.summary() for name, statistics in self._metrics.items()},
             'totals': {kind: n for log in logs for kind, n in log.totals.items()},
             'events': sorted(events, key=lambda event: (event['first_epoch'], event['first_iter'])),
@@ -178,7 +179,7 @@ class TrainingMonitor:
         self._loss_sum, self._loss_count = state.get('loss_sum', 0.0), state.get('loss_count', 0)
         self._steps = _rows(state.get('steps', {}))
         self._terms = {name: RunningStatistics() for name in state['terms']}
-        self._sketches = {name: QuantileSketch() for name in state.get('sketches', {})}
+        self._sketches = {name: QuantileSketch() for name in state['terms']}
         self._metrics = {name: MetricStatistics(self._rule_of(name)) for name in state['metrics']}
         for part, owners in self._parts().items():
             for name, owner in owners.items():
@@ -204,17 +205,21 @@ class TrainingMonitor:
         return self._notice(group, found, context)
 
     def _notice(self, group: str, findings: list[Finding], context: Context) -> Noticed:
+        events = self._events[group]
         if findings:
             settings = context()
             findings = [replace(finding, advice=advise(finding.kind, settings)) for finding in findings]
-        return Noticed(findings, self._events[group].update(findings))
+        elif not events.is_open:
+            return NOTHING
+        return Noticed(findings, events.update(findings))
 
     def _end_of_block(self) -> dict[str, Any]:
         values = columns(self._steps)
         self._steps = []
         for name, column in values.items():
-            if name not in self._sketches:
-                self._sketches[name] = QuantileSketch()
+            if name not in self._terms:
+                self._terms[name], self._sketches[name] = RunningStatistics(), QuantileSketch()
+            self._terms[name].extend(column)
             self._sketches[name].extend(column)
         return {name: summarise(column) for name, column in values.items()} if self.slow['block'] else {}
 
@@ -224,11 +229,10 @@ class TrainingMonitor:
         self._loss_sum, self._loss_count = 0.0, 0
         return {TRAIN_LOSS: mean} if math.isfinite(mean) else {}
 
-    def _quantiles(self, name: str, pending: list[float]) -> dict[str, float | None]:
+    def _quantiles(self, name: str, pending: list[float], statistics: RunningStatistics) -> dict[str, float | None]:
         sketch = self._sketches[name].copy() if name in self._sketches else QuantileSketch()
         sketch.extend(pending)
-        low, high = self._terms[name].min, self._terms[name].max
-        return {f'p{share * 100:g}': None if value is None else min(max(value, low), high)
+        return {f'p{share * 100:g}': None if value is None else min(max(value, statistics.min), statistics.max)
                 for share, value in zip(QUANTILES, sketch.quantiles(QUANTILES))}
 
     def _metric(self, name: str) -> MetricStatistics:
