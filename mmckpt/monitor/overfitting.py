@@ -48,14 +48,17 @@ class OverfittingDetector:
             raise ValueError(f'rise must be a number of at least 0, but got {rise}.')
         self.validations, self.rise, self.metric = validations, rise, metric
         self._best: float | None = None
+        # The training loss now, and at the best validation.
+        self._latest = math.nan
         self._train = 0.0
         self._best_at = Progress(0, 0)
         self._since = 0
 
     def update(self, values: Mapping[str, float], progress: Progress) -> list[Finding]:
-        """Take the metrics of one validation and ``train_loss``; return a finding if they go apart."""
+        """Take ``train_loss`` of an epoch, metrics of a validation, or both; return a finding if they go apart."""
+        self._latest = values.get(TRAIN_LOSS, self._latest)
         name = next((n for n in values if n == self.metric or n.endswith(f'/{self.metric}')), '')
-        train, val = values.get(TRAIN_LOSS, math.nan), values.get(name, math.nan)
+        train, val = self._latest, values.get(name, math.nan)
         if not (math.isfinite(train) and math.isfinite(val)):
             return []
         if self._best is None or val < self._best:
@@ -72,12 +75,14 @@ class OverfittingDetector:
         """Return the best validation in plain types."""
         at = self._best_at
         return {'version': VERSION, 'best': self._best, 'train': self._train, 'since': self._since,
+                'latest': None if math.isnan(self._latest) else self._latest,
                 'best_epoch': at.epoch, 'best_iter': at.iter}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         check_version(state, type(self).__name__)
         self._best, self._train, self._since = state['best'], state['train'], state['since']
+        self._latest = math.nan if state['latest'] is None else state['latest']
         self._best_at = Progress(epoch=state['best_epoch'], iter=state['best_iter'])
 
     def _finding(self, name: str, train: float, val: float, best: float, progress: Progress) -> Finding:

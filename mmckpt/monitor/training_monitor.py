@@ -20,8 +20,9 @@ from mmckpt.monitor.versioned import VERSION, check_version
 from mmckpt.progress import Progress
 
 Context = Callable[[], TrainingContext]
-# Updates without a finding after which an event of each group is over.
-QUIET = {'iter': 50, 'block': 3, 'round': 1, 'probe': 3}
+SLOW = ('block', 'round', 'probe')
+# Events are kept apart by what brings them; each is over after so many updates without a finding.
+QUIET = {'iter': 50, 'block': 3, 'epoch': 1, 'val': 1, 'probe': 3}
 
 
 class Noticed(NamedTuple):
@@ -73,7 +74,7 @@ class TrainingMonitor:
                  slow: Mapping[str, Mapping[str, Detector]] | None = None) -> None:
         check_threshold(threshold)
         self.detectors = dict(detectors)
-        self.slow = {group: dict((slow or {}).get(group, {})) for group in QUIET if group != 'iter'}
+        self.slow = {group: dict((slow or {}).get(group, {})) for group in SLOW}
         self.threshold = threshold
         self._rule_of = rule_of
         self._terms: dict[str, RunningStatistics] = {}
@@ -114,11 +115,11 @@ class TrainingMonitor:
         if len(self._steps) < BLOCK_ITERS:
             return noticed
         blocks = self._end_of_block()
-        return _joined(noticed, self._look('block', blocks, progress, context))
+        return _joined(noticed, self._look('block', 'block', blocks, progress, context))
 
     def after_epoch(self, progress: Progress, context: Context = TrainingContext) -> Noticed:
         """Take the end of an epoch of training; arguments and result as of :meth:`after_iter`."""
-        return self._look('round', self._train_loss(), progress, context)
+        return self._look('round', 'epoch', self._train_loss(), progress, context)
 
     def watch(self, metric: str, rule: Rule) -> None:
         """Look for drops of a metric from now on; a second call for a metric does nothing."""
@@ -134,7 +135,7 @@ class TrainingMonitor:
         for name, value in metrics.items():
             self._metric(name).update(value, progress)
         drops = [finding for drop in self._drops.values() for finding in drop.update(metrics, progress)]
-        return self._look('round', {**metrics, **self._train_loss()}, progress, context, drops)
+        return self._look('round', 'val', {**metrics, **self._train_loss()}, progress, context, drops)
 
     def probe(self, name: str, values: Mapping[str, float], progress: Progress,
               context: Context = TrainingContext) -> Noticed:
@@ -197,15 +198,15 @@ class TrainingMonitor:
         return {'terms': self._terms, 'sketches': self._sketches, 'metrics': self._metrics,
                 'detectors': {**self.detectors, **slow}, 'events': self._events}
 
-    def _look(self, group: str, values: Mapping[str, Any], progress: Progress, context: Context,
+    def _look(self, group: str, events: str, values: Mapping[str, Any], progress: Progress, context: Context,
               findings: list[Finding] | None = None) -> Noticed:
         found = findings or []
         for detector in self.slow[group].values():
             found = found + detector.update(values, progress)
-        return self._notice(group, found, context)
+        return self._notice(events, found, context)
 
-    def _notice(self, group: str, findings: list[Finding], context: Context) -> Noticed:
-        events = self._events[group]
+    def _notice(self, name: str, findings: list[Finding], context: Context) -> Noticed:
+        events = self._events[name]
         if findings:
             settings = context()
             findings = [replace(finding, advice=advise(finding.kind, settings)) for finding in findings]

@@ -76,6 +76,13 @@ def test_overfitting(case):
     assert [row[0] for row in feed(OverfittingDetector(validations=3), rounds)] == expected
 
 
+def test_overfitting_is_found_where_epochs_and_validations_come_apart():
+    detector = OverfittingDetector(validations=3)
+    apart = [values for both in losses(FALLING, [1.0, 0.9, 1.0, 1.1, 1.2, 1.3])
+             for values in ({'train_loss': both['train_loss']}, {'loss': both['loss']})]
+    assert [row[0] for row in feed(detector, apart)] == [10, 12]
+
+
 def severities(values, **kwargs):
     return [row[2] for row in feed(PerformanceDropDetector('AP', **kwargs), series('AP', values))]
 

@@ -151,3 +151,25 @@ def test_the_state_and_the_cost_do_not_grow_with_the_run():
     assert max(sizes[5:]) < 1.2 * max(sizes[:5])
     # A list that grew would cost several times as much; this only guards against that.
     assert min(times[5:]) < 2 * min(times[:5])
+
+
+def test_an_event_of_validations_goes_on_over_the_epochs_between_them():
+    monitor = build_monitor()
+    said = []
+    for epoch in range(1, 8):
+        for step in range(10 * epoch - 9, 10 * epoch + 1):
+            monitor.after_iter({'loss': 1.0}, Progress(epoch - 1, step))
+        monitor.after_epoch(Progress(epoch, 10 * epoch))
+        if epoch % 2:
+            said += monitor.after_val({'AP': 0.9 if epoch == 1 else 0.5}, Progress(epoch, 10 * epoch)).announcements
+    assert len(said) == 1
+    assert monitor.summary()['totals'] == {'performance_drop': 1}
+
+
+def test_pending_iterations_are_in_the_summary_and_leave_the_state_alone():
+    whole, asked = build_monitor(), build_monitor()
+    for values, progress in noisy_run(130):
+        for monitor in (whole, asked):
+            monitor.after_iter(values, progress)
+        assert asked.summary()['terms']['loss']['count'] == progress.iter
+    assert json.dumps(asked.state_dict()) == json.dumps(whole.state_dict())
