@@ -16,8 +16,10 @@ if [ ! -e "$venv/ready" ]; then
     # Its wheel was built for numpy 1.
     pip install -q --no-deps --no-build-isolation --no-binary xtcocotools xtcocotools
     pip install -q --no-deps mmpose==1.3.2 mmdet==3.3.0 mmsegmentation==1.2.2 mmpretrain==1.2.0
-    # mmpretrain imports torchvision; a build without the operators for this machine does not import.
+    # mmpretrain imports torchvision, of which there may be no build for this machine.
     pip install -q --no-deps torchvision==0.28.0
+    "$venv/bin/python" -c 'import torchvision' 2> /dev/null ||
+        cp tests/downstream/declare_torchvision_ops.py "$venv/lib/python3.11/site-packages/sitecustomize.py"
     pip install -q -e . --no-deps && pip install -q psutil xxhash rich fsspec
     touch "$venv/ready"
 fi
