@@ -62,8 +62,7 @@ class BestFiles:
     def _names(self, runner: Any, writer: StepWriter, chosen: Sequence[Choice], metrics: Mapping[str, Any],
                progress: Progress, step_file: str) -> list[str]:
         """Name the file of each choice; a wrong template must fail on all ranks alike."""
-        values = {**scalar_metrics(metrics), 'epoch': progress.epoch, 'iter': progress.iter, 'step': progress.iter,
-                  'lr': _learning_rate(runner)}
+        values = {**scalar_metrics(metrics), 'epoch': progress.epoch, 'iter': progress.iter, 'step': progress.iter}
         wished = [self._wish(runner, choice, values, step_file) for choice in chosen]
         owners = self._owners(writer)
         owners[step_file] = frozenset({'periodic'}), progress
@@ -92,8 +91,11 @@ class BestFiles:
         template = FileTemplate(selection.filename)
         if self._config is None:
             self._config = flat_config(runner.cfg)
+        shown = {'score': choice.score, 'name': selection.name, **values}
+        if 'lr' in template.fields:
+            shown['lr'] = _learning_rate(runner)
         seen = [field for field in template.fields if self.bests.has_shown(field)]
-        name = template.name({'score': choice.score, 'name': selection.name, **values}, seen, self._config)
+        name = template.name(shown, seen, self._config)
         self.bests.show(field for field in template.fields if field in values)
         return name
 
