@@ -201,12 +201,13 @@ class _Conversion:
             self.out.checkpoint['mmckpt'] = own
         for name in self.parts.callbacks:
             kind = str(name).split('{')[0]
-            if kind not in ('ModelCheckpoint', 'EarlyStopping'):
+            if kind not in ('ModelCheckpoint', 'EarlyStopping') and not ('Averaging' in kind and self.parts.raw):
                 self.out.lost[f'callback {kind}'] = 'no hook of MMEngine takes its state'
 
 
 def _renamed_mmengine(content: Content, parts: Anatomy, wishes: Wishes) -> Converted:
-    checkpoint = load_checkpoint(content.path)
+    # Through a memory map, what is left out is never read.
+    checkpoint = load_checkpoint(content.path, mmap=wishes.weights_only)
     out = Converted(checkpoint)
     renaming = wishes.rules.apply(checkpoint['state_dict'])
     checkpoint['state_dict'] = renaming.renamed

@@ -39,7 +39,8 @@ def _lightning_progress(tree: dict) -> tuple[int | None, int | None]:
     """Completed epochs and batches: ``epoch`` counts from 0, and ``global_step`` counts steps of optimizers."""
     epoch, step = count(tree.get('epoch')), count(tree.get('global_step'))
     batches = entry_at(tree, 'loops', 'fit_loop', 'epoch_loop.batch_progress')
-    total = count(entry_at(batches, 'total', 'completed'))
+    # A file that is written inside an epoch is written before its last batch counts as completed.
+    total = count(entry_at(batches, 'total', 'processed'))
     ended = isinstance(batches, dict) and batches.get('is_last_batch') is True
     if epoch is not None and (ended or batches is None):
         epoch += 1

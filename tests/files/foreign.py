@@ -62,18 +62,18 @@ def lightning_module(**hyper_parameters):
     return Lit(**hyper_parameters)
 
 
-def fit_lightning(directory, epochs=3, ckpt_path=None, module=None):
+def fit_lightning(directory, epochs=3, ckpt_path=None, module=None, callbacks=(), **kwargs):
     """Train with Lightning; return module and trainer. It leaves ``last.ckpt``."""
     library = lightning()
     callbacks = [library.pytorch.callbacks.ModelCheckpoint(directory, monitor='val_loss', save_last=True),
-                 library.pytorch.callbacks.EarlyStopping('val_loss', patience=3)]
+                 library.pytorch.callbacks.EarlyStopping('val_loss', patience=3), *callbacks]
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         torch.manual_seed(1)
         module = module or lightning_module()
         trainer = library.Trainer(
             max_epochs=epochs, accelerator='cpu', logger=False, enable_progress_bar=False,
-            enable_model_summary=False, callbacks=callbacks)
+            enable_model_summary=False, callbacks=callbacks, **kwargs)
         trainer.fit(module, loader(), loader(), ckpt_path=ckpt_path)
     return module, trainer
 

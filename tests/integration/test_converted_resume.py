@@ -9,6 +9,7 @@ import foreign
 import hostile
 import pytest
 import torch
+from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
 from mmengine.runner import CheckpointLoader, Runner
@@ -16,6 +17,8 @@ from mmengine.runner.checkpoint import load_from_local
 
 from mmckpt.cli.main import main
 from mmckpt.errors import IncompatibleCheckpointError
+from mmckpt.files import open_file
+from mmckpt.files.anatomy import anatomy
 
 _names = itertools.count()
 
@@ -58,6 +61,7 @@ def runner(work_dir, epochs=5, optimizer='Adam', **kwargs):
 def begin(started):
     """Load, as ``train`` does before its first batch."""
     started.optim_wrapper = started.build_optim_wrapper(started.optim_wrapper)
+    started.param_schedulers = started.build_param_scheduler(started.param_schedulers)
     assert started.train_loop is not None
     started.call_hook('before_run')
     started.load_or_resume()
@@ -84,6 +88,26 @@ def test_a_runner_resumes_from_a_lightning_file_itself(tmp_path):
     resumed = runner(tmp_path / 'run', load_from=str(tmp_path / 'lightning/last.ckpt'), resume=True)
     resumed.train()
     assert (resumed.epoch, resumed.iter) == (5, 30) and equal(resumed.model.net, straight.net)
+
+
+def test_averaged_weights_of_lightning_are_those_of_emahook(tmp_path):
+    averaging = foreign.lightning().pytorch.callbacks.WeightAveraging()
+    module, _ = foreign.fit_lightning(tmp_path / 'lightning', epochs=3, callbacks=[averaging])
+    checkpoint = torch.load(tmp_path / 'lightning/last.ckpt', weights_only=True)
+    resumed = runner(tmp_path / 'run', load_from=str(tmp_path / 'lightning/last.ckpt'), resume=True,
+                     custom_hooks=[dict(type='EMAHook')])
+    begin(resumed)
+    ema = next(hook for hook in resumed.hooks if isinstance(hook, EMAHook)).ema_model.module
+    for name, value in resumed.model.state_dict().items():
+        assert torch.equal(value, checkpoint['current_model_state'][name])
+        assert torch.equal(ema.state_dict()[name], checkpoint['state_dict'][name])
+
+
+def test_a_file_from_inside_an_epoch_says_so(tmp_path):
+    callback = foreign.lightning().pytorch.callbacks.ModelCheckpoint(tmp_path, every_n_train_steps=9, filename='nine')
+    foreign.fit_lightning(tmp_path / 'lightning', epochs=2, callbacks=[callback])
+    found = anatomy(open_file(tmp_path / 'nine.ckpt').tree)
+    assert (found.epoch, found.iter) == (1, 9)
 
 
 def test_a_runner_training_goes_on_in_lightning_to_the_bit(tmp_path):
