@@ -30,7 +30,7 @@ ALLOWED = {
 NO_MMENGINE = {'policy', 'monitor', 'state', 'store', 'files', 'progress', 'errors', 'extras'}
 NO_TORCH = {'policy', 'monitor', 'progress', 'errors'}
 # torch.distributed elsewhere would be a second opinion on who decides; cli.launch joins the group.
-COLLECTIVES = {'hooks/runner_adapter.py', 'cli/launch.py'}
+COLLECTIVES = {'hooks/runner_adapter.py', 'cli/launch.py', 'state/sharded.py'}
 
 
 def imports(path):

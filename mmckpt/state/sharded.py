@@ -1,0 +1,183 @@
+"""Training state that lies in shards on several ranks: written and read by all of them, as one unit.
+
+One adapter of ``torch.distributed.checkpoint`` for models under FSDP2 (``fully_shard``), DTensors and plain modules.
+A checkpoint is a directory that appears under its name only when every rank has written its part; it is read on any
+number of ranks.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+
+from mmckpt.errors import CheckpointNotFoundError, CorruptCheckpointError
+
+_METADATA = '.metadata'
+
+
+class PendingSave:
+    """A sharded save on its way; until :meth:`wait` returns, the checkpoint does not exist.
+
+    Args:
+        target (Path): The name that it will get.
+        future (Future, optional): What writes in the background, or None if all is written.
+    """
+
+    def __init__(self, target: Path, future: Future | None) -> None:
+        self.target = target
+        self._future = future
+        self._published = False
+
+    @property
+    def done(self) -> bool:
+        """Whether this rank has written its part."""
+        return self._future is None or self._future.done()
+
+    def wait(self) -> Path:
+        """Wait for all ranks and give the directory its name; call it on every rank.
+
+        Returns:
+            Path: The checkpoint.
+
+        Raises:
+            Exception: What went wrong on this rank while it wrote; nothing is published then.
+        """
+        if self._published:
+            return self.target
+        failure: BaseException | None = None
+        try:
+            if self._future is not None:
+                self._future.result()
+        except BaseException as error:
+            failure = error
+        everywhere = _all_true(failure is None)
+        if everywhere and _rank() == 0:
+            _publish(_temporary(self.target), self.target)
+        _barrier()
+        if failure is not None:
+            raise failure
+        if not everywhere:
+            raise CorruptCheckpointError(f'{self.target} is not made: another rank could not write its part.')
+        self._published = True
+        return self.target
+
+
+def save_sharded(directory: str | os.PathLike, model: torch.nn.Module,
+                 optimizers: torch.optim.Optimizer | Iterable[torch.optim.Optimizer] = (),
+                 extra: dict[str, Any] | None = None, *, async_save: bool = False) -> PendingSave:
+    """Write the state of a model and its optimizers, each rank its own shards; call it on every rank.
+
+    Args:
+        directory (str or Path): The checkpoint, on a file system that all ranks see. One of
+            that name is replaced when the new one is whole.
+        model (nn.Module): Under ``fully_shard``, or plain.
+        optimizers (Optimizer or Iterable[Optimizer]): Its optimizers. Defaults to ().
+        extra (dict, optional): Further tensors and plain values, equal on all ranks. Defaults to None.
+        async_save (bool): Copy the state and write in the background; needs a process
+            group with a CPU backend. Defaults to False.
+
+    Returns:
+        PendingSave: Call ``wait()`` on every rank; without it there is no checkpoint.
+    """
+    target = Path(directory)
+    temporary = _temporary(target)
+    if _rank() == 0:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    _barrier()
+    state = _state_of(model, optimizers, extra or {})
+    alone = not dist.is_initialized()
+    if async_save and not alone:
+        return PendingSave(target, dcp.async_save(state, checkpoint_id=temporary))
+    dcp.save(state, checkpoint_id=temporary, no_dist=alone)
+    return PendingSave(target, None)
+
+
+def load_sharded(directory: str | os.PathLike, model: torch.nn.Module,
+                 optimizers: torch.optim.Optimizer | Iterable[torch.optim.Optimizer] = (),
+                 extra: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Put a checkpoint into a model and its optimizers, on any number of ranks; call it on every rank.
+
+    Args:
+        directory (str or Path): What :func:`save_sharded` made, on this or another number of ranks.
+        model (nn.Module): Sharded as this job has it.
+        optimizers (Optimizer or Iterable[Optimizer]): Its optimizers. Defaults to ().
+        extra (dict, optional): The keys to read of what was saved as ``extra``, with values of their kind. Defaults
+            to None.
+
+    Returns:
+        dict: ``extra`` as it was saved.
+
+    Raises:
+        CheckpointNotFoundError: If there is no whole checkpoint of that name.
+    """
+    source = Path(directory)
+    if not (source / _METADATA).is_file():
+        raise CheckpointNotFoundError(
+            f'{source} is not a sharded checkpoint: expected a directory with a file {_METADATA}, which is written '
+            'last. Pass a checkpoint that save_sharded(...).wait() has finished.')
+    state = _state_of(model, optimizers, extra or {})
+    dcp.load(state, checkpoint_id=source, no_dist=not dist.is_initialized())
+    set_state_dict(model, _listed(optimizers), model_state_dict=state['model'], optim_state_dict=state['optimizer'])
+    return state['extra']
+
+
+def _state_of(model: torch.nn.Module, optimizers: Any, extra: dict[str, Any]) -> dict[str, Any]:
+    weights, moments = get_state_dict(model, _listed(optimizers))
+    return {'model': weights, 'optimizer': moments, 'extra': dict(extra)}
+
+
+def _listed(optimizers: Any) -> list[torch.optim.Optimizer]:
+    return [optimizers] if isinstance(optimizers, torch.optim.Optimizer) else list(optimizers)
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(f'.{target.name}.writing')
+
+
+def _publish(temporary: Path, target: Path) -> None:
+    """Make the files durable, then give the directory its name; an older one goes only then."""
+    for file in temporary.iterdir():
+        _sync(file)
+    _sync(temporary)
+    replaced = target.with_name(f'.{target.name}.replaced')
+    shutil.rmtree(replaced, ignore_errors=True)
+    if target.exists():
+        os.rename(target, replaced)
+    os.rename(temporary, target)
+    _sync(target.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def _barrier() -> None:
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def _all_true(here: bool) -> bool:
+    if not dist.is_initialized():
+        return here
+    answers: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(answers, here)
+    return all(answers)

@@ -1,0 +1,66 @@
+"""Sharded state that 2 ranks wrote is read by 1 and by 2, to the bit, and never half."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmckpt.errors import CheckpointNotFoundError
+from mmckpt.state.sharded import load_sharded, save_sharded
+
+DRIVER = Path(__file__).with_name('sharded_driver.py')
+ROOT = DRIVER.parents[2]
+
+
+def run(ranks, *arguments):
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
+    launcher = [] if ranks == 0 else [
+        '-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={ranks}']
+    done = subprocess.run([sys.executable, '-W', 'ignore', *launcher, str(DRIVER), *map(str, arguments)],
+                          env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=200)
+    assert done.returncode == 0, done.stdout[-4000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('job', ['write', 'write_async'])
+def test_what_two_ranks_wrote_is_read_by_two_and_by_one(job, tmp_path):
+    run(2, job, tmp_path / 'step_1', tmp_path / 'written.pt')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['step_1', 'written.pt']
+    run(2, 'read', tmp_path / 'step_1', tmp_path / 'two.pt')
+    run(0, 'read_alone', tmp_path / 'step_1', tmp_path / 'one.pt')
+    written = torch.load(tmp_path / 'written.pt')
+    assert any(name.endswith('exp_avg') for name in written)
+    for reader in ('two', 'one'):
+        found = torch.load(tmp_path / f'{reader}.pt')
+        assert found.keys() == written.keys()
+        assert all(torch.equal(found[name], written[name]) for name in written)
+
+
+def small():
+    model = torch.nn.Linear(3, 2)
+    return model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+
+def test_there_is_no_checkpoint_before_it_is_whole(tmp_path):
+    model, optimizer = small()
+    pending = save_sharded(tmp_path / 'step_1', model, optimizer)
+    with pytest.raises(CheckpointNotFoundError, match='which is written last'):
+        load_sharded(tmp_path / 'step_1', model, optimizer)
+    pending.wait()
+    load_sharded(tmp_path / 'step_1', model, optimizer)
+
+
+def test_an_older_one_of_the_same_name_stays_until_the_new_one_is_whole(tmp_path):
+    model, optimizer = small()
+    save_sharded(tmp_path / 'step_1', model, optimizer).wait()
+    before = model.weight.detach().clone()
+    torch.nn.init.zeros_(model.weight)
+    pending = save_sharded(tmp_path / 'step_1', model, optimizer)
+    load_sharded(tmp_path / 'step_1', model, optimizer)
+    assert torch.equal(model.weight, before)
+    pending.wait()
+    load_sharded(tmp_path / 'step_1', model, optimizer)
+    assert not model.weight.any() and [path.name for path in tmp_path.iterdir()] == ['step_1']
