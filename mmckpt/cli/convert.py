@@ -15,7 +15,7 @@ from mmckpt.files.conversion import to_mmengine
 from mmckpt.files.converted import Converted, Wishes
 from mmckpt.files.key_rules import read_rules
 from mmckpt.files.lightning import to_lightning
-from mmckpt.files.outline import clean
+from mmckpt.files.outline import clean, printable
 from mmckpt.files.writing import write_file
 
 HELP = 'turn a checkpoint of another program into one that can be resumed here, or back'
@@ -77,7 +77,7 @@ def _report(converted: Converted, title: str) -> None:
     for part, text in converted.kept.items():
         print(f'  {clean(part).ljust(width)}  {clean(text)}')
     for part, reason in converted.lost.items():
-        warn(f'not mapped: {clean(part)}: {reason}')
+        warn(f'not mapped: {clean(part)}: {printable(reason)}')
 
 
 def _metrics(texts: list[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from mmckpt.cli.named_file import named_file
 from mmckpt.errors import UsageError
 from mmckpt.files import Content, open_file
 from mmckpt.files.anatomy import anatomy
-from mmckpt.files.outline import Line, clean, leaves, matching, outline, shown_shape
+from mmckpt.files.outline import Line, clean, leaves, matching, outline, printable, shown_shape
 from mmckpt.files.values import Statistics, statistics
 
 HELP = 'show what a checkpoint file of any kind holds, without running anything in it'
@@ -62,7 +62,7 @@ def _print(content: Content, root: Line, chosen: list[Line] | None, stats: dict[
     print_outline(root, chosen, stats)
     sys.stdout.flush()
     for text in content.notes:
-        print(f'note: {clean_note(text)}')
+        print(f'note: {printable(text)}')
     for name, arguments in content.dangerous.items():
         print(f'HOSTILE: loading it the old way would call {clean(name)}{clean(arguments)}; do not load it with '
               'weights_only=False')
@@ -73,11 +73,6 @@ def _print(content: Content, root: Line, chosen: list[Line] | None, stats: dict[
               + ', which are shown as names here; torch.load(weights_only=True) refuses them')
     for line, text in _findings(root, stats):
         print(f'{line}: {text}')
-
-
-def clean_note(text: str) -> str:
-    """A note without control characters, in full."""
-    return ''.join(c if c.isprintable() else '?' for c in text)
 
 
 def _findings(root: Line, stats: dict[str, Statistics | None]) -> list[tuple[str, str]]:

@@ -29,6 +29,7 @@ from mmckpt.cli import (
     watch,
 )
 from mmckpt.errors import MMCkptError
+from mmckpt.files.outline import printable
 
 # A command is a module with HELP, EXAMPLES, add_arguments(parser) and run(args) -> exit status.
 GROUPS: dict[str, dict[str, Any]] = {
@@ -76,6 +77,10 @@ EXIT_STATUS = """exit status:
   76   stopped by TrainingMonitorHook, as on_nan, on_spike or on_divergence ask for; the log says why
   130  stopped by Ctrl-C
   143  stopped by SIGTERM"""
+
+
+# Messages quote names out of files, which a terminal must not obey.
+_LAYOUT = '\n\t'
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -132,7 +137,8 @@ def _execute(args: argparse.Namespace) -> int:
         return args.run(args)
     except MMCkptError as error:
         rank = os.environ.get('RANK', '0')
-        print(f"{'' if rank == '0' else f'[rank {rank}] '}error: {error}", file=sys.stderr, flush=True)
+        print(f"{'' if rank == '0' else f'[rank {rank}] '}error: {printable(str(error), keep=_LAYOUT)}",
+              file=sys.stderr, flush=True)
         return 2
     except KeyboardInterrupt:
         print('stopped by Ctrl-C', file=sys.stderr, flush=True)

@@ -114,8 +114,21 @@ def clean(value: Any) -> str:
     if isinstance(value, Opaque):
         value = f'<{value.name}>'
     text = value[:_LONGEST + 1] if isinstance(value, str) else str(value)[:_LONGEST + 1]
-    text = text if len(text) <= _LONGEST else f'{text[:_LONGEST - 3]}...'
-    return ''.join(c if c.isprintable() else c.encode('unicode_escape', 'replace').decode() for c in text)
+    return printable(text if len(text) <= _LONGEST else f'{text[:_LONGEST - 3]}...')
+
+
+def printable(text: str, keep: str = '') -> str:
+    """Return a text with its control characters spelled out.
+
+    Args:
+        text (str): May come from a file that nobody trusts.
+        keep (str): Characters that stay. Defaults to none.
+
+    Example:
+        >>> printable('\\x1b[2Jcleared')
+        '\\\\x1b[2Jcleared'
+    """
+    return ''.join(c if c.isprintable() or c in keep else c.encode('unicode_escape', 'replace').decode() for c in text)
 
 
 def _text(value: Any, depth: int) -> str:

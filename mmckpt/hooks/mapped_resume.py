@@ -11,6 +11,7 @@ from mmengine.runner.checkpoint import load_from_local
 
 from mmckpt.errors import IncompatibleCheckpointError
 from mmckpt.files.foreign import has_other_form, is_own_form, needs_conversion, read_foreign
+from mmckpt.files.outline import printable
 from mmckpt.hooks.runner_adapter import unwrapped_model
 from mmckpt.store.own_memory import read_checkpoint
 from mmckpt.store.tree import has_plain_storage, tensors_of
@@ -97,5 +98,5 @@ def _converted(path: str, map_location: Any, logger: Any) -> dict[str, Any]:
     logger.info(f'{path} is read as mmckpt convert would write it: ' + '; '.join(
         f'{part}: {text}' for part, text in converted.kept.items()))
     for part, reason in converted.lost.items():
-        logger.warning(f'Not taken over from {path}: {part}: {reason}')
+        logger.warning(f'Not taken over from {path}: {printable(part)}: {printable(reason)}')
     return converted.checkpoint

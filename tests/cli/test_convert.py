@@ -92,6 +92,16 @@ def test_what_is_no_checkpoint_or_does_not_say_how_far_it_was_is_refused(mmckpt,
     assert mmckpt('convert', tmp_path / 'e.pth', tmp_path / 'out.pth', '--weights-only')[0] == 0
 
 
+def test_names_out_of_a_file_do_not_reach_the_terminal_as_commands(mmckpt, tmp_path):
+    weights = {'\x1b[2Jw': torch.ones(1), '\x1b[2Jv': torch.ones(1)}
+    torch.save({'model': weights, '\x1b[31mred': 1}, tmp_path / 'a.pth')
+    for arguments in (['inspect', '{}', '--stats'], ['convert', '{}', tmp_path / 'b.pth', '--force'],
+                      ['convert', '{}', tmp_path / 'c.pth', '--map-regex', '.$=>x'], ['diff', '{}', tmp_path / 'b.pth'],
+                      ['publish', '{}']):
+        printed = mmckpt(*(str(a).format(tmp_path / 'a.pth') for a in arguments))
+        assert '\x1b' not in printed[1] + printed[2]
+
+
 # publish ---------------------------------------------------------------------
 
 @pytest.mark.parametrize('options, suffix', [([], 'pth'), (['--safetensors'], 'safetensors')])
