@@ -51,3 +51,24 @@ def test_resume_measures_loading_place_and_order(tmp_path):
     assert all(float(row['ms at iteration 2000']) > 0 for row in place.values())
     assert float(re.match(r'[\d.]+', order['sampler and wrapper, in batches']['cost']).group()) > 0
     assert not list(tmp_path.iterdir()), 'nothing is left on the disk'
+
+
+def printed(script, *options):
+    """Return what a benchmark prints."""
+    command = [sys.executable, str(SCRIPTS / script), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_monitor_is_measured_beside_stock_and_does_not_grow_with_the_run():
+    rows = re.findall(r'^\| (\S.*?) +\| (\S+) +\| (\S+) +\| (\S+) +\|$', printed('monitor.py', '--quick'), re.M)[1:]
+    found = {name: [float(cell) for cell in cells] for name, *cells in rows}
+    stock, ours = found['MMEngine message_hub, its history alone'], found['mmckpt, all detectors']
+    assert stock[1] > 5 * ours[1] > 0 and ours[2] < 1.3 < stock[2]
+
+
+def test_the_proof_finds_a_planted_fault_and_raises_nothing_in_a_healthy_run():
+    text = printed('monitor_proof.py', '--faults', 'layer that is not used', '--healthy', '1')
+    assert re.search(r'\| layer that is not used \| Parameters without gradient \| warning +\| 20 ', text)
+    assert '1 healthy runs: 0 findings above info' in text

@@ -22,7 +22,8 @@ from mmckpt.progress import Progress
 Context = Callable[[], TrainingContext]
 SLOW = ('block', 'round', 'probe')
 # Events are kept apart by what brings them; each is over after so many updates without a finding.
-QUIET = {'iter': 50, 'block': 3, 'epoch': 1, 'val': 1, 'probe': 3}
+QUIET = {'iter': 50, 'block': 3, 'epoch': 1, 'val': 1}
+QUIET_PROBES = 3
 
 
 class Noticed(NamedTuple):
@@ -84,6 +85,7 @@ class TrainingMonitor:
         # States of metrics that no validation has shown to be watched yet.
         self._saved_drops: dict[str, dict[str, Any]] = {}
         self._events = {group: EventLog(quiet=quiet) for group, quiet in QUIET.items()}
+        self._events.update({name: EventLog(quiet=QUIET_PROBES) for name in self.slow['probe']})
         # The iterations of the block at hand, and the total loss since the last epoch or validation.
         self._steps: list[Mapping[str, float]] = []
         self._loss_sum = 0.0
@@ -141,8 +143,7 @@ class TrainingMonitor:
               context: Context = TrainingContext) -> Noticed:
         """Show measurements to one of the ``'probe'`` detectors; arguments and result as of :meth:`after_iter`."""
         detector = self.slow['probe'].get(name)
-        findings = [] if detector is None else detector.update(values, progress)
-        return self._notice('probe', findings, context)
+        return NOTHING if detector is None else self._notice(name, detector.update(values, progress), context)
 
     def close(self) -> Noticed:
         """End the events that are still going on; return the summaries of their repeats."""

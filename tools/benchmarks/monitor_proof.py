@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
@@ -107,7 +108,7 @@ CASES = {
     'learning rate 0': Case(('lr_zero',), 4 * EPOCH, freeze_lr, lasting=True),
     'learning rate 1e-9': Case(('no_progress',), options=dict(lr=1e-9, epochs=13)),
     'metric that is broken': Case(('metric_zero',), options=dict(broken=True)),
-    '200 samples, random labels': Case(('overfitting',), 0, shuffle_labels, False,
+    '200 samples with random labels': Case(('overfitting',), 0, shuffle_labels, False,
                                        dict(rows=slice(0, 200), epochs=60, lr=0.1)),
     'list that leaks': Case(('memory_growth',), 2 * EPOCH, leak, options=dict(epochs=24)),
     'slow loader': Case(('slow_data',), 4 * EPOCH, slow_loader, options=dict(epochs=8)),
@@ -125,8 +126,8 @@ def healthy_runs(count: int) -> list[tuple[str, Callable[[Path], Runner]]]:
                              work_dir, lr=0.02 * f, seed=s, monitor=dict(report=False))))
     for seed in range(3):
         for factor in (0.5, 1.0):
-            for name, config, epochs in (('pose', 'pose/digits_keypoints.py', 5),
-                                         ('depth', 'depth_ddp/unet_sparse_2ranks.py', 10)):
+            for name, config, epochs in (('pose', 'pose/digits_keypoints.py', 3),
+                                         ('depth', 'depth_ddp/unet_sparse_2ranks.py', 6)):
                 runs.append((f'{name}, seed {seed}, lr x{factor:g}',
                              lambda work_dir, c=config, e=epochs, s=seed, f=factor: demo_runner(
                                  c, work_dir, seed=s, lr_factor=f, epochs=e)))
@@ -157,7 +158,9 @@ def prove_healthy(count: int, directory: Path) -> tuple[list[str], Counter[str]]
     """Run healthy trainings; return alarms in words, and how often each severity was seen."""
     alarms, severities = [], Counter()
     for number, (name, build) in enumerate(healthy_runs(count)):
-        for event in events_of(build(directory / str(number))):
+        events = events_of(build(directory / str(number)))
+        print(f'{name}: {", ".join(e["kind"] for e in events) or "nothing"}', file=sys.stderr, flush=True)
+        for event in events:
             severities[event['severity']] += 1
             if event['severity'] != 'info':
                 alarms.append(f'{name}: {event["message"]}')
