@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os.path as osp
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from mmengine.dist import is_main_process
@@ -11,6 +13,7 @@ from mmengine.hooks import IterTimerHook
 
 from mmckpt.hooks.runner_adapter import broadcast_object, unwrapped_model
 from mmckpt.store import Record
+from mmckpt.store.lock import DirectoryLock
 from mmckpt.store.record import newest_first
 
 # What the parameter groups and schedulers of MMEngine remember of a learning rate.
@@ -128,14 +131,15 @@ def roll_back(runner: Any, name: str, event: Mapping[str, Any]) -> None:
         event (dict): What the index is told about it.
     """
     hook = _checkpoint_hook(runner)
-    hook.close_for_rollback(name, event)
-    _forget(runner)
-    # Hooks of MMEngine and ours read these to tell a resume from a load of weights.
-    runner._resume, runner._load_from = True, osp.join(hook.out_dir, name)
-    hook.prepare_load(runner)
-    runner.resume(runner._load_from)
-    runner.optim_wrapper.initialize_count_status(runner.model, runner.iter, runner.max_iters)
-    runner.call_hook('before_train')
+    with _kept_directory(hook.out_dir, runner.logger):
+        hook.close_for_rollback(name, event)
+        _forget(runner)
+        # Hooks of MMEngine and ours read these to tell a resume from a load of weights.
+        runner._resume, runner._load_from = True, osp.join(hook.out_dir, name)
+        hook.prepare_load(runner)
+        runner.resume(runner._load_from)
+        runner.optim_wrapper.initialize_count_status(runner.model, runner.iter, runner.max_iters)
+        runner.call_hook('before_train')
 
 
 def scale_lr(wrapper: Any, schedulers: Any, factor: float) -> None:
@@ -170,6 +174,20 @@ def _forget(runner: Any) -> None:
     for hook in runner.hooks:
         if isinstance(hook, IterTimerHook):
             hook.time_sec_tot = 0
+
+
+@contextmanager
+def _kept_directory(directory: str, logger: Any) -> Iterator[None]:
+    """Let no other training into the directory while its store is closed and opened again."""
+    if not is_main_process():
+        yield
+        return
+    lock = DirectoryLock(Path(directory), logger)
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _checkpoint_hook(runner: Any) -> Any:
