@@ -1,6 +1,9 @@
 """Two real DDP ranks do the same about a NaN that only one of them has."""
 
 import json
+import os
+import subprocess
+import sys
 
 import launched
 import pytest
@@ -30,6 +33,11 @@ def test_a_window_with_a_nan_on_one_rank_is_dropped_on_both_and_its_cause_named(
     assert json.loads((work_dir / 'training_stats.json').read_text())['skipped_by_cause'] == {'nan': 2}
     assert '[rank 1] Cause of the non-finite values at iter 9: inputs[3] of the batch is nan' in out
     assert sorted(path.name for path in work_dir.glob('nan_*')) == ['nan_12_rank1', 'nan_9_rank1']
+    replay = subprocess.run(
+        [sys.executable, '-m', 'mmckpt.cli.main', 'replay', str(work_dir / 'nan_9_rank1'), '--device', 'cpu'],
+        cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=100,
+        env=dict(os.environ, PYTHONPATH=f'{PROJECT}{os.pathsep}{launched.ROOT}'))
+    assert replay.returncode == 0 and 'first: batch inputs[3]' in replay.stdout.splitlines(), replay.stdout
 
 
 def test_both_ranks_go_back_and_end_as_the_run_that_nothing_happened_to(tmp_path):
