@@ -20,6 +20,9 @@ _CONFIGS = ('config', 'cfg', 'args', 'opt', 'hparams', 'hyper_parameters', 'hype
 
 def hand_written_parts(tree: dict) -> Anatomy:
     """Find them by the names that people give them."""
+    if isinstance(tree.get('extra'), dict):
+        # What mmckpt.state.sharded keeps beside model and optimizer.
+        tree = {**tree['extra'], **{key: value for key, value in tree.items() if key != 'extra'}}
     at = next((key for key in WEIGHTS if is_weights(tree.get(key))), None)
     if at is None and is_weights(tree):
         return Anatomy('weights', tree, '')

@@ -102,14 +102,25 @@ def states_in(value: Any) -> list[dict]:
     parts = value if isinstance(value, list) else [value]
     if isinstance(value, dict) and 'param_groups' not in value:
         parts = list(value.values())
-    return [part for part in parts if _is_optimizer(part)]
+    return [_numbered(part) for part in parts if _is_optimizer(part)]
 
 
 def _is_optimizer(value: Any) -> bool:
     groups = value.get('param_groups') if isinstance(value, dict) and isinstance(value.get('state'), dict) else None
     return isinstance(groups, list) and bool(groups) and all(
         isinstance(group, dict) and isinstance(group.get('params'), list)
-        and all(type(key) is int for key in group['params']) for group in groups)
+        and all(type(key) in (int, str) for key in group['params']) for group in groups)
+
+
+def _numbered(state: dict) -> dict:
+    """Parameters by their number instead of their name, which torch's distributed checkpoints keep."""
+    names = [key for group in state['param_groups'] for key in group['params']]
+    if not any(isinstance(name, str) for name in names):
+        return state
+    numbers = {name: i for i, name in enumerate(names)}
+    groups = [{**group, 'params': [numbers[name] for name in group['params']]} for group in state['param_groups']]
+    entries = {numbers[name]: entry for name, entry in state['state'].items() if name in numbers}
+    return {**state, 'param_groups': groups, 'state': entries}
 
 
 def listed(value: Any) -> list[Any]:

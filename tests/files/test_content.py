@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -16,7 +17,9 @@ from mmengine.logging import HistoryBuffer
 from mmckpt.errors import CheckpointNotFoundError, CorruptCheckpointError, IncompatibleCheckpointError
 from mmckpt.files import ArrayRef, Opaque, TensorRef, open_file
 from mmckpt.files.anatomy import Best, anatomy, number
+from mmckpt.files.conversion import to_mmengine
 from mmckpt.files.values import Statistics, ValueReader, statistics
+from mmckpt.state.sharded import save_sharded
 
 BASE = torch.arange(24.)
 TENSORS = {
@@ -124,6 +127,20 @@ def test_pieces_of_two_processes_are_put_together(tmp_path):
     next((tmp_path / 'step_4').glob('__1*')).unlink()
     content = open_file(tmp_path / 'step_4')
     assert 'pieces have 15 elements of 30' in content.tree['model']['weight'].fault and 'is missing' in content.notes[0]
+
+
+def test_what_our_sharded_state_wrote_becomes_an_ordinary_checkpoint(tmp_path):
+    model, optimizer, _ = foreign.trained()
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        save_sharded(tmp_path / 'step', model, optimizer, dict(epoch=3, iter=18)).wait()
+    converted = to_mmengine(open_file(tmp_path / 'step'))
+    checkpoint, expected = converted.checkpoint, optimizer.state_dict()
+    assert not converted.lost and checkpoint['meta']['epoch'] == 3 and checkpoint['meta']['iter'] == 18
+    assert all(torch.equal(checkpoint['state_dict'][k], v) for k, v in model.state_dict().items())
+    assert checkpoint['optimizer']['param_groups'][0]['params'] == expected['param_groups'][0]['params']
+    for i, moments in expected['state'].items():
+        assert all(torch.equal(checkpoint['optimizer']['state'][i][k], v) for k, v in moments.items())
 
 
 def test_statistics_find_nan_infinity_and_zeros(tmp_path):
