@@ -150,6 +150,7 @@ def _actions(report: Mapping[str, Any]) -> list[list[str]]:
              for cause, n in skipped.items()]
     lines += [f"- back from iter {r['from_iter']} to {r['to_iter']} ({r['checkpoint']}): {r['cause']}, {r['text']}"
               for r in rollbacks]
+    lines += [f"- cause at iter {found['iter']}: {found['text']}" for found in report.get('located_nan') or []]
     return [_title('What the monitor did', lines)] if lines else []
 
 

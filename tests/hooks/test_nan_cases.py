@@ -58,6 +58,7 @@ def test_the_first_cause_is_named(model, scale, kind, name, text, on_nan, tmp_pa
     found = stats(tmp_path)['located_nan'][0]
     assert (found['iter'], found['kind'], found['name']) == (5, kind, name)
     assert text in found['text'] and text in read_log(tmp_path)
+    assert '- cause at iter 5: ' in (tmp_path / 'training_stats.txt').read_text()
 
 
 def test_looking_leaves_no_trace_in_the_training(tmp_path):
