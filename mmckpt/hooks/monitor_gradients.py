@@ -30,9 +30,7 @@ class GradientWatch:
 
     def before_iter(self, runner: Any) -> None:
         """Begin a look if one is due."""
-        # Wrappers that split parameters show autograd others than those of the model.
-        readable = not is_model_wrapper(runner.model) or isinstance(runner.model, MMDistributedDataParallel)
-        if self._passed % self.interval == 0 and readable:
+        if self._passed % self.interval == 0 and _is_readable(runner.model):
             self.detach()
             for name, parameter in unwrapped_model(runner).named_parameters():
                 if parameter.requires_grad:
@@ -58,6 +56,11 @@ class GradientWatch:
         for handle in self._handles:
             handle.remove()
         self._counts, self._handles = {}, []
+
+
+def _is_readable(model: Any) -> bool:
+    # Other wrappers split parameters, and show autograd others than those of the model.
+    return not is_model_wrapper(model) or isinstance(model, MMDistributedDataParallel)
 
 
 def _is_readable(model: Any) -> bool:
