@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ PROJECTS = {
     'detection': ('mmdet', 'epoch_4.pth', ['coco/bbox_mAP']),
     'segmentation': ('mmseg', 'iter_16.pth', ['mIoU']),
     'classification': ('mmpretrain', 'epoch_4.pth', ['accuracy/top1']),
+    'classification_lazy': ('mmpretrain', 'epoch_4.pth', ['accuracy/top1']),
 }
 
 
@@ -94,6 +96,7 @@ def test_a_run_of_the_projects_own_tool_is_resumed(root, project):
     tool = Path(importlib.util.find_spec(module).origin).parent / '.mim' / 'tools' / 'train.py'
     text = (HERE / 'configs' / f'{project}.py').read_text().replace(", 'mmckpt::_base_/safe.py'", '')
     (root / f'{project}_stock.py').write_text(text)
+    shutil.copy(HERE / 'configs' / 'lazy_runtime.py', root)
     half = 'train_cfg.max_iters=8' if 'iter' in last else 'train_cfg.max_epochs=2'
     train(root, project, f'{project}_stock', safe=(), tool=('-c', STOCK, tool, root / f'{project}_stock.py', half))
     train(root, project, f'{project}_stock', '--resume')
