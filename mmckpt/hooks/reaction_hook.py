@@ -218,7 +218,8 @@ class ReactionHook(Hook):
         if self.spike is None or not math.isfinite(window.loss):
             return None
         found = self.spike.update({'loss': window.loss}, self._done)
-        return 'spike' if any(finding.kind == 'loss_spike' for finding in found) else None
+        # Healthy runs have infos too.
+        return 'spike' if any(f.kind == 'loss_spike' and f.severity != 'info' for f in found) else None
 
     def _agree_on_divergence(self) -> None:
         if self._flag is None or not self._flag.update(self._diverged is not None):
