@@ -31,8 +31,9 @@ def model_config(config: str) -> dict[str, Any]:
     model = cfg.get('model')
     if not isinstance(model, dict) or 'type' not in model:
         return {}
-    if isinstance(cfg.get('preprocess_cfg'), dict):
-        model = {'data_preprocessor': cfg['preprocess_cfg'], **model}
+    for key in ('preprocess_cfg', 'data_preprocessor'):
+        if isinstance(cfg.get(key), dict):
+            model = {'data_preprocessor': cfg[key], **model}
     return model
 
 

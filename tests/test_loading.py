@@ -17,6 +17,7 @@ from torch import nn
 
 import mmckpt
 from mmckpt.errors import CheckpointNotFoundError, IncompatibleCheckpointError, UsageError
+from mmckpt.model_building import model_config
 
 
 @MODELS.register_module()
@@ -54,6 +55,13 @@ def save(path, cfg, **more):
 
 def same(left, right):
     return all(torch.equal(a, b) for a, b in zip(left.state_dict().values(), right.state_dict().values()))
+
+
+@pytest.mark.parametrize('key', ['data_preprocessor', 'preprocess_cfg'])
+def test_a_preprocessor_beside_the_model_belongs_to_it(key):
+    beside, own = dict(type='ImgDataPreprocessor', mean=[1.]), dict(type='BaseDataPreprocessor')
+    for model, expected in ((dict(type='A'), beside), (dict(type='A', data_preprocessor=own), own)):
+        assert model_config(Config({'model': model, key: beside}).pretty_text)['data_preprocessor'] == expected
 
 
 def test_the_model_is_built_from_the_config_in_the_file(tmp_path):

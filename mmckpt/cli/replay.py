@@ -72,6 +72,10 @@ def _build_model(cfg: Config, weights: dict[str, torch.Tensor], directory: Path)
         raise UsageError(f'{directory / "config.py"} has no model: the run was built from objects, not from a config. '
                          'Build the model yourself and call mmckpt.hooks.nan_locator.locate(model, None, batch).')
     init_default_scope(cfg.get('default_scope') or 'mmengine')
+    for key in ('preprocess_cfg', 'data_preprocessor'):
+        # Beside the model, as the Runner takes it too.
+        if cfg.get(key) is not None:
+            cfg.model.setdefault('data_preprocessor', cfg[key])
     model = MODELS.build(cfg.model)
     model.load_state_dict(weights)
     return model
