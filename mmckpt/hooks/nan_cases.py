@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +72,20 @@ class NanCases:
         Args:
             done (Progress): Completed counts, the present iteration included.
         """
+        suspect, self._suspect = self._suspect or self._current, None
+        try:
+            self._look(done, *suspect)
+        except Exception as error:  # A model that cannot be copied or run apart: no reason to stop a training.
+            self._runner.logger.error(f'The cause of the non-finite values at iter {done.iter} could not be looked '
+                                      f'for: {type(error).__name__}: {error}')
+
+    def _look(self, done: Progress, batch: Any, streams: Any) -> None:
         runner, model = self._runner, unwrapped_model(self._runner)
-        batch, streams = self._suspect or self._current
-        self._suspect = None
         with undisturbed(model):
             self._guard.buffers.put_back()
-            weights = {key: value.detach().to('cpu', copy=True) for key, value in model.state_dict().items()}
+            # What a module's get_extra_state() returns need not be a tensor.
+            weights = {key: value.detach().to('cpu', copy=True) if isinstance(value, torch.Tensor) else deepcopy(value)
+                       for key, value in model.state_dict().items()}
             restore_rng_state(streams)
             located = locate(model, runner.optim_wrapper, batch)
         if located.kind == 'nothing' and get_world_size() > 1:

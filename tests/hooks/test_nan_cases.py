@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from mmengine.model import BaseDataPreprocessor
 from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
 from test_reactions import MONITOR, OURS, Plant, SteepRoot, same, stats, train
@@ -100,6 +101,39 @@ def test_a_batch_that_cannot_be_kept_does_not_stop_the_training(tmp_path, monkey
     assert not list(tmp_path.glob('*nan_*'))
 
 
+@MODELS.register_module()
+class WithExtraState(Net):
+    """Keeps something in its checkpoint that is no tensor, and which may be impossible to copy."""
+
+    extra = {'steps': 3}
+
+    def get_extra_state(self):
+        return self.extra
+
+    def set_extra_state(self, state):
+        assert state == {'steps': 3}
+
+
+class Counted(Plant):
+    """Notes which iterations there were."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.after[runner.iter + 1] = True
+
+
+def test_state_that_is_no_tensor_belongs_to_a_case(tmp_path):
+    case = case_of(tmp_path, 'WithExtraState', Counted([5]))
+    assert main(['replay', str(case)]) == 0
+
+
+def test_a_search_that_fails_does_not_stop_the_training(tmp_path):
+    model, plant = WithExtraState(), Counted([5])
+    model.extra = (number for number in range(3))
+    train(tmp_path, plant, on_nan='skip', locate_nan=True, model=model)
+    assert len(plant.after) == 9 and stats(tmp_path)['skipped_updates'] == 1
+    assert 'iter 5 could not be looked for: TypeError' in read_log(tmp_path)
+
+
 @pytest.mark.parametrize('inputs', [torch.zeros(4, 3, 8, 8), [torch.zeros(3, 8, 8) for _ in range(4)]])
 def test_the_sample_of_a_batch_is_counted_in_tensors_and_lists(inputs):
     inputs[2][1, 4, 4] = float('inf')
@@ -174,12 +208,12 @@ class ReplayNet(SteepRoot):
     """Registered, so that a config can name it."""
 
 
-def case_of(work_dir, model, plant):
+def case_of(work_dir, model, plant, **beside):
     from mmengine.config import Config
 
     runner = make_runner(work_dir, [{}] * 2, [dict(type=MONITOR, on_nan='skip', locate_nan=True), plant],
-                         model=MODELS.get(model)(), epochs=2,
-                         optim_wrapper=BF16, cfg=Config(dict(model=dict(type=model), optim_wrapper=BF16)))
+                         model=MODELS.get(model)(**beside), epochs=2,
+                         optim_wrapper=BF16, cfg=Config(dict(model=dict(type=model), optim_wrapper=BF16, **beside)))
     runner.train()
     return next(work_dir.glob('nan_*'))
 
@@ -200,6 +234,28 @@ def test_a_case_that_is_finite_now_has_another_status(tmp_path, capsys):
     torch.save({key: torch.ones_like(value) for key, value in batch.items()}, case / 'batch.pth')
     assert main(['replay', str(case)]) == 1
     assert 'first: nothing' in capsys.readouterr().out
+
+
+@MODELS.register_module()
+class Shifts(BaseDataPreprocessor):
+    """Without it the batch of the case is finite."""
+
+    def forward(self, data, training=False):
+        return {key: value / (value != 0) for key, value in super().forward(data, training).items()}
+
+
+@MODELS.register_module()
+class Preprocessed(Net):
+    """Takes the preprocessor that its config names, as models of the projects do."""
+
+    def __init__(self, data_preprocessor=None):
+        super().__init__()
+        self.data_preprocessor = MODELS.build(data_preprocessor or dict(type='BaseDataPreprocessor'))
+
+
+def test_a_preprocessor_beside_the_model_in_the_config_is_replayed(tmp_path):
+    case = case_of(tmp_path, 'Preprocessed', Plant([5], 0.), data_preprocessor=dict(type='Shifts'))
+    assert main(['replay', str(case)]) == 0
 
 
 @pytest.mark.parametrize('damage, text', [
