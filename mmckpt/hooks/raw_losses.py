@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+
 
 class RawLosses:
     """Looks over the shoulder of ``model.parse_losses``, the one place where lists of losses are seen whole.
@@ -62,8 +64,10 @@ class RawLosses:
             return
         for name, value in losses.items():
             if isinstance(value, (list, tuple)):
+                # A model's own parse_losses may take other things than tensors.
                 self._entries[name] = {
-                    f'{name}[{number}]': entry.detach().mean() for number, entry in enumerate(value)}
+                    f'{name}[{number}]': entry.detach().float().mean() for number, entry in enumerate(value)
+                    if isinstance(entry, torch.Tensor)}
 
 
 class _Watched:

@@ -72,6 +72,7 @@ class StepGuard:
         self.on_bad_loss = on_bad_loss
         self.loss = 0.0
         self.buffers = BufferCopy(model)
+        self._done = 0
         self._start: int | None = None
         self._pending: torch.Tensor | None = None
         self._step, self._backward = wrapper.step, wrapper.backward
@@ -87,6 +88,7 @@ class StepGuard:
         Args:
             done (int): Completed iterations.
         """
+        self._done = done
         if self._start is None:
             self._start = done
             self.buffers.keep()
@@ -127,7 +129,8 @@ class StepGuard:
         self._settle(loss)
         scaler = getattr(self.wrapper, 'loss_scaler', None)
         scaled = scaler is not None and scaler.is_enabled() and scaler.get_scale() > 1
-        start = 0 if self._start is None else self._start
+        # None at the second update of a train step that makes several.
+        start = self._done if self._start is None else self._start
         drop = self.judge(Window(start, self.loss, gradient, scaled))
         self.forget_window()
         if not drop:

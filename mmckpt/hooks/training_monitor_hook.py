@@ -83,7 +83,8 @@ class TrainingMonitorHook(Hook):
             'warn' make the host wait for the device once an iteration.
             Defaults to 'warn'.
         on_spike (str or dict): The same for a spike of the total loss, judged
-            before its update is applied, over all ranks. Defaults to 'warn'.
+            before its update is applied, over all ranks; not for a lone value
+            that is an info only. Defaults to 'warn'.
         on_divergence (str or dict): The same for a divergence, without
             'skip'. Defaults to 'warn'.
         locate_nan (bool or dict): Whether the module or gradient that was not
@@ -123,6 +124,7 @@ class TrainingMonitorHook(Hook):
             raise ValueError(f'interval must be at least 1 iteration, but got {interval}.')
         self.interval = interval
         self.failures = 0
+        self._is_training = False
         check_switches(detectors)
         self._switches = {'spike': spike, 'nan': nan, **detectors}
         self._drop = arguments_of_switch('performance_drop', performance_drop, ('metric', 'threshold', 'rule'))
@@ -148,6 +150,7 @@ class TrainingMonitorHook(Hook):
     @_never_raises
     def before_train(self, runner: Any) -> None:
         """Begin the journal, and find out where values can be read and what can be measured."""
+        self._is_training = True
         # The journal's end comes after that of the checkpoint hook, whose last saves belong to it.
         if self._outputs.begin(runner):
             on_train_exit(runner, functools.partial(self._after_exit, runner), last=True)
@@ -197,7 +200,8 @@ class TrainingMonitorHook(Hook):
     @_never_raises
     def after_val_epoch(self, runner: Any, metrics: dict | None = None) -> None:
         """Look at the metrics of this validation and write the files."""
-        if not is_training(runner):
+        # A validation outside a training (`runner.val()`) is none of its results.
+        if not self._is_training:
             return
         if self._watch is not None:
             self._watch.clock.restart()
@@ -211,6 +215,9 @@ class TrainingMonitorHook(Hook):
 
     @_never_raises
     def _on_exit(self, runner: Any, reason: str, error: BaseException | None) -> None:
+        self._is_training = False
+        if self._watch is not None:
+            self._watch.close()
         progress = progress_between(runner)
         self._pass_on(runner, self._monitor.close(), progress)
         path = self._write(runner, describe_end(runner, reason, error), reason=reason, epoch=progress.epoch,

@@ -12,6 +12,7 @@ from mmengine.registry import HOOKS as ROOT_HOOKS
 from monitored_runs import At, log_of, make_runner
 
 from mmckpt.hooks.detailed_loss_log_hook import DetailedLossLogHook
+from mmckpt.hooks.raw_losses import RawLosses
 
 TERMS = ['loss', 'heatmap_loss', 'rebuild_loss', 'hits']
 ORDER = ['loss', 'heatmap_loss', 'rebuild_loss', 'rebuild_loss[0]', 'rebuild_loss[1]', 'hits']
@@ -185,3 +186,15 @@ def test_wrong_arguments_are_refused_at_once(arguments, message):
 def test_it_is_found_under_the_package_name():
     hook = ROOT_HOOKS.build(dict(type='mmckpt.DetailedLossLogHook'))
     assert (hook.interval, hook.by_epoch) == (50, False)
+
+
+def test_a_model_may_sum_up_lists_of_other_things_than_tensors():
+    class Own(torch.nn.Module):
+        def parse_losses(self, losses):
+            return sum(sum(entries) for entries in losses.values())
+
+    raw, model = RawLosses(), Own()
+    raw.install(model)
+    raw.arm()
+    assert model.parse_losses({'loss_a': [1., torch.tensor(2)], 'loss_b': [3.]}) == 6
+    assert raw.take() == {'loss_a': {'loss_a[1]': 2.}, 'loss_b': {}}

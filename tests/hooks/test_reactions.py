@@ -10,6 +10,7 @@ from toy_runner import Net, make_runner, read_log
 
 from mmckpt.errors import StoppedByMonitor
 from mmckpt.hooks import TrainingMonitorHook
+from mmckpt.hooks.step_guard import Window
 from mmckpt.monitor.finding import Finding
 from mmckpt.progress import Progress
 
@@ -190,6 +191,17 @@ def test_a_spike_is_judged_before_its_update(tmp_path):
           optim_wrapper=dict(optimizer=dict(type='SGD', lr=.001, momentum=.9)))
     assert same(plant.after[24], plant.after[25]) and not same(plant.after[25], plant.after[26])
     assert stats(tmp_path)['skipped_by_cause'] == {'spike': 1}
+
+
+@pytest.mark.parametrize('value, dropped', [(20., 0), (60., 1)], ids=['lone outlier', 'enormous'])
+def test_nothing_is_done_about_an_outlier_that_healthy_runs_have_too(value, dropped):
+    hook = TrainingMonitorHook(on_spike='skip')._reactions
+    noise = [1. + .4 * ((7 * step) % 11 - 5) / 5 for step in range(60)]
+    assert [hook._judge(Window(step, loss, 1., False)) for step, loss in enumerate(noise)] == [False] * 60
+    twin = hook.spike.__class__()
+    twin.load_state_dict(hook.spike.state_dict())
+    assert [f.severity for f in twin.update({'loss': value}, Progress(0, 61))] == ['warning' if dropped else 'info']
+    assert hook._judge(Window(60, value, 1., False)) == bool(dropped)
 
 
 def test_by_default_nothing_stands_before_the_step(tmp_path):

@@ -57,3 +57,11 @@ def test_sparse_gradients_are_read():
         guard.before_iter(0)
         wrapper.update_params((net(torch.tensor([1, 1])) * factor).sum())
     assert [window.non_finite for window in windows] == [False, True] and net.weight.isfinite().all()
+
+
+def test_a_second_update_of_the_same_step_begins_where_the_step_did(guarded):
+    net, wrapper, guard, windows = guarded
+    guard.before_iter(7)
+    for _ in range(4):
+        wrapper.update_params(net(torch.ones(1, 3)).sum())
+    assert [window.start for window in windows] == [7, 7]

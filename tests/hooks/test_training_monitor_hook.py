@@ -288,3 +288,12 @@ def test_a_signal_leaves_statistics_that_say_so(tmp_path, sent, status):
     assert (found['reason'], found['status']) == ('signal', status)
     assert found['iter'] >= 24 and found['terms']['loss']['count'] >= found['iter']
     assert f'status     {status}\n' in (tmp_path / 'training_stats.txt').read_text(encoding='utf-8')
+
+
+def test_a_validation_after_the_training_is_none_of_its_results_and_nothing_is_left_on_the_model(tmp_path):
+    runner = make_runner(tmp_path, TrainingMonitorHook(idle_parameters=dict(iters=50)))
+    runner.train()
+    before = (tmp_path / 'training_stats.json').read_text()
+    assert not any(p._post_accumulate_grad_hooks for p in runner.model.parameters())
+    runner.val()
+    assert (tmp_path / 'training_stats.json').read_text() == before
