@@ -11,7 +11,7 @@ from typing import Any
 from mmckpt.errors import CorruptCheckpointError, IncompatibleCheckpointError
 from mmckpt.files.budget import Budget
 from mmckpt.files.machine import PickleMachine
-from mmckpt.files.meaning import Meaning, dtype_of_storage
+from mmckpt.files.meaning import Meaning, dtype_of_storage, text_of
 from mmckpt.files.nodes import Opaque, Place, Storage
 
 # 150,000 tensors; the list of names is read as a whole.
@@ -57,7 +57,7 @@ class TorchArchive:
         if not (isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == 'storage' and isinstance(pid[2], str)
                 and type(pid[4]) is int):
             return Opaque('an unknown persistent id', (pid,))
-        return Storage(pid[2], dtype_of_storage(pid[1]), pid[4], str(pid[3])[:40], self._place(pid[2]))
+        return Storage(pid[2], dtype_of_storage(pid[1]), pid[4], text_of(pid[3])[:40], self._place(pid[2]))
 
     def _place(self, key: str) -> Place | None:
         info = self._entries.get(f'{self._prefix}data/{key}')

@@ -8,7 +8,7 @@ from typing import Any
 from mmckpt.errors import CorruptCheckpointError, IncompatibleCheckpointError
 from mmckpt.files.budget import Budget
 from mmckpt.files.machine import PickleMachine
-from mmckpt.files.meaning import Meaning, dtype_of_storage
+from mmckpt.files.meaning import Meaning, dtype_of_storage, text_of
 from mmckpt.files.nodes import WIDTHS, Opaque, Place, Storage
 
 _MAGIC = 0x1950a86a20f9469cfc6c
@@ -57,7 +57,7 @@ def _storage(pid: Any, places: dict[str, Place]) -> Any:
     view = pid[5] if len(pid) > 5 else None
     if isinstance(view, tuple):
         return Opaque('a view of a storage of torch 0.3', (pid,))
-    return Storage(pid[2], dtype_of_storage(pid[1]), pid[4], str(pid[3])[:40], places.get(pid[2]))
+    return Storage(pid[2], dtype_of_storage(pid[1]), pid[4], text_of(pid[3])[:40], places.get(pid[2]))
 
 
 def _is_storage(pid: Any) -> bool:

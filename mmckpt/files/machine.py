@@ -8,8 +8,8 @@ from typing import Any, Callable
 
 from mmckpt.errors import CorruptCheckpointError
 from mmckpt.files.budget import Budget
-from mmckpt.files.meaning import Meaning
-from mmckpt.files.nodes import Named, Opaque
+from mmckpt.files.meaning import Meaning, text_of
+from mmckpt.files.nodes import ArrayRef, Named, Opaque
 
 _LONGEST_LINE = 1 << 16
 # Turning longer ones into text takes time that grows with the square.
@@ -156,7 +156,16 @@ class PickleMachine:
 
     def _call(self, function: Any, args: Any) -> None:
         self._budget.value(_WEIGHT_OF_OBJECT)
-        self._push(self._meaning.call(function, args if isinstance(args, tuple) else (args,)))
+        made = self._meaning.call(function, args if isinstance(args, tuple) else (args,))
+        self._charge(made.items if isinstance(made, Opaque) else made)
+        self._push(made)
+
+    def _charge(self, made: Any) -> None:
+        """Count a copy: a file may ask again and again for one of the same large value."""
+        if isinstance(made, (str, bytes)):
+            self._budget.take(len(made))
+        elif isinstance(made, (dict, list, tuple)):
+            self._budget.value(len(made))
 
     def _append(self, values: list[Any]) -> None:
         target = self._stack[-1]
@@ -187,7 +196,10 @@ class PickleMachine:
 
     def _new_with_names(self) -> None:
         names, args, kind = self._pop(), self._pop(), self._pop()
-        self._call(kind, (*args, names) if names else args)
+        if names and isinstance(args, tuple):
+            self._charge(args)
+            args = (*args, names)
+        self._call(kind, args)
 
     def _instance(self) -> None:
         module, name = self._name(self._line()), self._name(self._line())
@@ -203,11 +215,13 @@ class PickleMachine:
 
     def _stack_global(self) -> None:
         name, module = self._pop(), self._pop()
-        self._push(self._meaning.named(Named(str(module)[:500], str(name)[:500])))
+        self._push(self._meaning.named(Named(text_of(module)[:500], text_of(name)[:500])))
 
     def _build(self) -> None:
         state = self._pop()
         self._meaning.build(self._stack[-1], state)
+        if isinstance(self._stack[-1], ArrayRef) and isinstance(state[-1], str):
+            self._charge(self._stack[-1].data)
 
     def _skip(self, count: int) -> None:
         self._take(count)

@@ -73,7 +73,7 @@ class Meaning:
         except (TypeError, ValueError, IndexError, AttributeError, OverflowError):
             return Opaque(name, args)
         if name == 'builtins.getattr' and _is_harmless_attribute(args):
-            return Named(str(args[0]), str(args[1]))
+            return Named(text_of(args[0]), text_of(args[1]))
         if isinstance(function, Named) and function.module:
             self.called.setdefault(name, _short(args))
         elif not isinstance(function, Named):
@@ -85,7 +85,7 @@ class Meaning:
         if isinstance(target, ArrayRef):
             _fill_array(target, state)
         elif isinstance(target, _DType):
-            target.order = str(state[1])[:1] if isinstance(state, tuple) and len(state) > 1 else '<'
+            target.order = text_of(state[1])[:1] if isinstance(state, tuple) and len(state) > 1 else '<'
         elif isinstance(target, Opaque):
             target.state = state
 
@@ -104,7 +104,7 @@ def is_dangerous(name: str) -> bool:
 
 def dtype_of_storage(kind: Any) -> str:
     """Return the dtype that a storage class stands for: ``torch.FloatStorage`` is ``float32``."""
-    name = str(kind).rpartition('.')[2]
+    name = text_of(kind).rpartition('.')[2]
     return _DTYPES.get(name, name[:40])
 
 
@@ -118,9 +118,22 @@ class _DType:
         return self.code if self.order == '|' or self.code[1:] == '1' else f'{self.order}{self.code}'
 
 
+def text_of(value: Any) -> str:
+    """Return the text of a leaf, and no more than the class of anything else.
+
+    Forty tuples, each of which holds the one before twice, are a small file
+    and a text that no memory holds.
+
+    Example:
+        >>> text_of('cpu'), text_of(3), text_of((('a', 'a'), ('a', 'a')))
+        ('cpu', '3', 'tuple')
+    """
+    return str(value) if isinstance(value, (str, int, float, Named, _DType)) else type(value).__name__
+
+
 def _as_dict(args: tuple) -> dict:
     entries = args[0] if args and isinstance(args[0], (dict, list, tuple)) else ()
-    return dict(entries.items() if isinstance(entries, dict) else [(str(k), v) for k, v in entries])
+    return dict(entries.items() if isinstance(entries, dict) else [(text_of(k), v) for k, v in entries])
 
 
 def _ints(values: Any) -> tuple[int, ...]:
@@ -151,7 +164,7 @@ def _from_type(meaning: Meaning, function: Any, kind: Any, args: Any, state: Any
 
 
 def _meta_tensor(meaning: Meaning, dtype: Any, size: Any, stride: Any, *_: Any) -> TensorRef:
-    return TensorRef(str(dtype)[6:], _ints(size), _ints(stride), 0, None, 'meta tensor')
+    return TensorRef(text_of(dtype)[6:], _ints(size), _ints(stride), 0, None, 'meta tensor')
 
 
 def _sparse(meaning: Meaning, layout: Any, data: Any) -> TensorRef:
@@ -170,7 +183,7 @@ def _array(meaning: Meaning, kind: Any, shape: Any, code: Any) -> ArrayRef:
 def _array_of_buffer(meaning: Meaning, data: Any, dtype: Any, shape: Any, order: Any = 'C', *_: Any) -> ArrayRef:
     if not isinstance(data, (bytes, memoryview)) or not isinstance(dtype, _DType):
         raise ValueError('no array')
-    return ArrayRef(str(dtype), _ints(shape), order == 'F', data)
+    return ArrayRef(text_of(dtype), _ints(shape), order == 'F', data)
 
 
 def _fill_array(array: ArrayRef, state: Any) -> None:
@@ -186,7 +199,7 @@ def _scalar(meaning: Meaning, dtype: Any, data: Any = b'') -> Any:
     import numpy as np
 
     data = data.encode('latin-1') if isinstance(data, str) else bytes(data)
-    code = str(dtype)
+    code = text_of(dtype)
     if not re.fullmatch(r'[<>|]?[biufcSU]\d{1,5}', code) or len(data) != np.dtype(code).itemsize:
         raise ValueError('no scalar')
     return np.frombuffer(data, code)[0].item()
@@ -210,7 +223,7 @@ def _set(meaning: Meaning, values: Any = ()) -> Opaque:
 
 
 def _path(meaning: Meaning, *parts: Any) -> str:
-    return '/'.join(str(part)[:1000] for part in parts[:100]).replace('//', '/')
+    return '/'.join(text_of(part)[:1000] for part in parts[:100]).replace('//', '/')
 
 
 def _namespace(meaning: Meaning, *args: Any) -> Opaque:
@@ -218,7 +231,7 @@ def _namespace(meaning: Meaning, *args: Any) -> Opaque:
 
 
 def _dtype(meaning: Meaning, code: Any = 'V', *_: Any) -> _DType:
-    return _DType(str(code))
+    return _DType(text_of(code))
 
 
 _CALLS: dict[str, Callable] = {
@@ -227,8 +240,8 @@ _CALLS: dict[str, Callable] = {
     'torch._utils._rebuild_parameter_with_state': _parameter, 'torch._tensor._rebuild_from_type_v2': _from_type,
     'torch._utils._rebuild_meta_tensor_no_storage': _meta_tensor, 'torch._utils._rebuild_sparse_tensor': _sparse,
     'torch._utils._rebuild_qtensor': _quantized, 'torch.Size': lambda meaning, size=(): _ints(tuple(size)),
-    'torch.device': lambda meaning, *parts: ':'.join(str(part)[:20] for part in parts[:2]),
-    'torch.serialization._get_layout': lambda meaning, name: Named('', str(name)[:60]),
+    'torch.device': lambda meaning, *parts: ':'.join(text_of(part)[:20] for part in parts[:2]),
+    'torch.serialization._get_layout': lambda meaning, name: Named('', text_of(name)[:60]),
     'numpy.dtype': _dtype, '_codecs.encode': _encode, 'builtins.bytes': _bytes, 'builtins.bytearray': _bytes,
     'builtins.set': _set, 'builtins.frozenset': _set, **dict.fromkeys(_NAMESPACES, _namespace)}
 _CALLS.update((f'{module}.multiarray._reconstruct', _array) for module in ('numpy.core', 'numpy._core'))
@@ -239,7 +252,7 @@ _CALLS.update((f'{module}.{kind}', _path) for module in ('pathlib', 'pathlib._lo
 
 
 def _is_harmless_attribute(args: tuple) -> bool:
-    return len(args) == 2 and args[1] in _HARMLESS_ATTRIBUTES.get(str(args[0]), ())
+    return len(args) == 2 and args[1] in _HARMLESS_ATTRIBUTES.get(text_of(args[0]), ())
 
 
 def _short(value: Any, depth: int = 2) -> str:

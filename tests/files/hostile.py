@@ -193,13 +193,38 @@ def metadata_of_shards(path, victim):
     (path / '.metadata').write_bytes(pickle.dumps({'x': Call(os.system, f'touch {victim}')}))
 
 
+def the_text_of_doubled_tuples(path, victim):
+    # A small file; the text of its forty tuples would be a terabyte.
+    doubled = b'K\x01' + b''.join(b'q' + bytes([i]) + b'h' + bytes([i]) + b'\x86' for i in range(40))
+    calls = [b'cpathlib\nPosixPath\n' + doubled + b'\x85R', b'cnumpy\ndtype\n' + doubled + b'\x85R',
+             b'ccollections\nOrderedDict\n]' + doubled + b'N\x86a\x85R', doubled + b'U\x01x\x93']
+    archive(path, b'\x80\x04(' + b''.join(calls) + b'l.')
+
+
+def paths_made_again_and_again(path, victim):
+    part = b'X' + struct.pack('<I', 1000) + b'a' * 1000
+    archive(path, b'\x80\x02cpathlib\nPosixPath\nq\x00(' + part * 100 + b'tq\x01' + b'h\x00h\x01R' * 100_000 + b'.')
+
+
+def a_dict_copied_again_and_again(path, victim):
+    entries = b''.join(b'J' + struct.pack('<i', i) + b'N' for i in range(300_000))
+    calls = b'h\x00h\x01R' * 2000
+    archive(path, b'\x80\x02ccollections\nOrderedDict\nq\x00}(' + entries + b'u\x85q\x01' + calls + b'.')
+
+
+def arguments_copied_again_and_again(path, victim):
+    archive(path, b'\x80\x02cfoo\nBar\nq\x00(' + b'N' * 1_000_000 + b'tq\x01K\x01\x85q\x02'
+            + b'h\x00h\x01h\x02\x92' * 2000 + b'.')
+
+
 RUNS_CODE = [os_system, eval_by_reduce, nested_in_an_optimizer, call_of_what_a_call_returns, in_the_persistent_id,
              old_instance_operation, in_an_old_torch_file, in_the_state_of_an_object]
 BOMBS = [zip_bomb_in_the_pickle, zip_bomb_in_a_tensor, names_that_point_out, gigantic_shapes,
          a_shape_of_many_dimensions, deep_recursion, deep_tuples_as_a_key, doubling_lists, a_list_in_itself,
          many_empty_objects, many_memos, a_memo_far_away, a_long_number, a_number_of_many_bytes,
          bytes_that_are_not_there, keys_that_collide, a_long_list_of_names, a_nested_header, a_header_that_lies,
-         control_characters, metadata_of_shards]
+         control_characters, metadata_of_shards, the_text_of_doubled_tuples, paths_made_again_and_again,
+         a_dict_copied_again_and_again, arguments_copied_again_and_again]
 
 
 def measure(directory):

@@ -56,7 +56,8 @@ def test_a_file_that_would_run_code_is_called_hostile(inspected, name):
     ('a_list_in_itself', 'contain themselves'), ('many_empty_objects', 'more than 3000000 objects'),
     ('many_memos', 'more than 3000000 objects'), ('keys_that_collide', 'takes more than 5 s'),
     ('a_long_list_of_names', 'its list of names takes'), ('a_nested_header', 'its header is broken'),
-    ('a_header_that_lies', 'it is truncated')])
+    ('a_header_that_lies', 'it is truncated'), ('paths_made_again_and_again', 'small values hold more than'),
+    ('a_dict_copied_again_and_again', 'more than 3000000 objects')])
 def test_what_is_wrong_is_said(inspected, name, said):
     assert said in inspected[1][name][3]
 
