@@ -114,7 +114,7 @@ class Committer:
         record = replace(index.records[name], seq=index.last_seq + 1)
         self.catalog.commit(index.with_records([record]))
         self._drop([r for r in self.catalog.index.of_run(self.run)
-                    if r.iter > record.iter and not any(role.startswith('best:') for role in r.roles)])
+                    if r.iter > record.iter and not _is_best(r)])
         self._finish(record, point_last=True)
 
     def prune(self) -> list[Record]:
@@ -173,7 +173,10 @@ class Committer:
         return records
 
     def _make_room(self, draft: Record, expected: int) -> None:
-        """Before a save that does not fit, drop what it would drop anyway, if a newer file is there."""
+        """Before a save that does not fit, drop what it would drop anyway, if a newer file is there.
+
+        A best that only this save would replace stays: no other file is as good, should the save fail.
+        """
         free = self.catalog.backend.free_bytes(self.catalog.directory)
         if free >= expected:
             return
@@ -182,7 +185,9 @@ class Committer:
         others = [record for record in present if record.name != draft.name]
         surplus = to_drop([*others, coming], self.retention, self._protected())
         newest = max((record.seq for record in present), default=0)
-        self._drop([record for record in surplus if record.seq < newest])
+        unwanted = {record.name for record in to_drop(present, self.retention, self._protected())}
+        self._drop([record for record in surplus
+                    if record.seq < newest and (record.name in unwanted or not _is_best(record))])
         free = self.catalog.backend.free_bytes(self.catalog.directory)
         if free < expected:
             self.logger.warning('%s', save_warning(draft.name, expected, free))
@@ -212,6 +217,10 @@ class Committer:
             return f'{megabytes(self.catalog.backend.free_bytes(self.catalog.directory))} are free'
         except OSError as error:
             return f'and what is free cannot be told ({error})'
+
+
+def _is_best(record: Record) -> bool:
+    return any(role.startswith('best:') for role in record.roles)
 
 
 def _linked(original: Record, draft: Record, seq: int) -> Record:

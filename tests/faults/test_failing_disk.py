@@ -198,6 +198,31 @@ def test_a_full_disk_first_drops_what_a_newer_file_has_replaced_anyway(tmp_path,
     store.close('finished')
 
 
+def test_a_full_disk_never_costs_the_best_before_the_better_one_is_written(tmp_path, monkeypatch):
+    store = CheckpointStore(tmp_path, retention=RETENTION)
+    store.open()
+
+    def write_best(step, score):
+        state = {'meta': {'epoch': step, 'iter': step}, 'state_dict': {'w': torch.full((250_000,), float(step))}}
+        return store.write(f'best_{step}.pth', state, progress=Progress(step, step), roles=('best:AP',),
+                           scores={'AP': score}, rules={'AP': 'greater'})
+
+    write_best(1, 0.5)
+    write(store, 2)
+    monkeypatch.setattr(LocalBackend, 'free_bytes', lambda self, directory: 0)
+    real = LocalBackend.create
+
+    def no_room_for_checkpoints(self, path):
+        if 'best_3' in path.name:
+            raise OSError(28, 'No space left on device')
+        return real(self, path)
+
+    monkeypatch.setattr(LocalBackend, 'create', no_room_for_checkpoints)
+    assert not write_best(3, 0.9)
+    assert (tmp_path / 'best_1.pth').is_file() and store.best('AP').name == 'best_1.pth'
+    store.close('finished')
+
+
 @pytest.mark.parametrize('number, text', [(30, 'Read-only file system'), (13, 'Permission denied'),
                                           (122, 'Disk quota exceeded')])
 def test_a_directory_that_cannot_be_written_is_refused_at_the_start_and_survived_later(
