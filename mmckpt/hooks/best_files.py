@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path as osp
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,14 @@ from mmckpt.hooks.best_metrics import BestMetrics, Choice
 from mmckpt.hooks.periodic_files import point_last
 from mmckpt.hooks.runner_adapter import broadcast_object, progress_between
 from mmckpt.hooks.step_writer import Judged, StepWriter
-from mmckpt.policy.selection import FileTemplate, Selection, safe_characters, scalar_metrics, told_apart
+from mmckpt.policy.selection import (
+    FileTemplate,
+    Selection,
+    safe_characters,
+    scalar_metrics,
+    shortened,
+    told_apart,
+)
 from mmckpt.progress import Progress
 
 # Roles and step of a file.
@@ -51,10 +59,16 @@ class BestFiles:
                  and osp.basename(hook.last_ckpt) != step_file)
         if named:
             point_last(hook, runner, count)
+        failed = set()
         for choice, name in zip(chosen, names):
-            writer.place(name, progress, roles=(f'best:{choice.selection.name}',), judged=judged([choice]),
-                         save_optimizer=choice.selection.save_optimizer)
-            runner.logger.info(self._line(choice, name, progress))
+            full = choice.selection.save_optimizer
+            # What could not be written once is not tried again under each name: a step is one failure.
+            if full in failed or not writer.place(name, progress, roles=(f'best:{choice.selection.name}',),
+                                                  judged=judged([choice]), save_optimizer=full):
+                failed.add(full)
+                self.bests.forget(runner, choice.selection.name)
+            else:
+                runner.logger.info(self._line(choice, name, progress))
         if named and writer.has(progress):
             writer.place(step_file, progress, roles=tuple(f'best:{c.selection.name}' for c in chosen),
                          judged=judged(chosen), point_last=True)
@@ -74,6 +88,9 @@ class BestFiles:
                 # A file of the user's own, such as a copy, is not ours to replace.
                 taken += [path.name for path in writer.store.directory.glob('*.pth')
                           if path.name not in owners and writer.store.find(path.name) is None]
+            if choice.selection.filename is not None and _is_of_a_step(name, self.hook.filename_tmpl):
+                # The periodic file of another step, which may come later, would replace it.
+                taken.append(name)
             names.append(told_apart(name, taken))
             owners[names[-1]] = self._given[names[-1]] = ours
         return broadcast_object(names)
@@ -87,7 +104,7 @@ class BestFiles:
     def _wish(self, runner: Any, choice: Choice, values: Mapping[str, Any], step_file: str) -> str:
         selection = choice.selection
         if selection.filename is None:
-            return safe_characters(f'best_{selection.name}_{step_file}')
+            return safe_characters(f'best_{shortened(selection.name)}_{step_file}')
         template = FileTemplate(selection.filename)
         if self._config is None:
             self._config = flat_config(runner.cfg)
@@ -141,6 +158,11 @@ def flat_config(cfg: Any) -> dict[str, Any]:
 def _is_free_for(selection: Selection, ours: Owner, owner: Owner) -> bool:
     """Whether a file may be replaced: by the same step trained once more, or by the only best."""
     return owner == ours or (owner[0] == ours[0] and selection.keep == 1)
+
+
+def _is_of_a_step(name: str, template: str) -> bool:
+    """Whether a name is that of some periodic file."""
+    return any(template.format(int(number)) == name for number in re.findall(r'\d+', name))
 
 
 def _learning_rate(runner: Any) -> float:

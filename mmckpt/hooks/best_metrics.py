@@ -12,6 +12,8 @@ from mmengine.logging import print_log
 from mmckpt.policy.selection import Scorer, Selection, TopScores, is_better, scalar_metrics
 from mmckpt.progress import Progress
 
+_HUB = ('best_score', 'best_ckpt')
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -49,6 +51,8 @@ class BestMetrics:
         self._scorers: dict[str, Scorer] = {}
         self._tops: dict[str, TopScores] = {}
         self._shown: set[str] = set()
+        # What was known of each selection before the step that was kept last.
+        self._before: dict[str, tuple[TopScores, Any, Any]] = {}
 
     @property
     def selections(self) -> list[Selection]:
@@ -113,10 +117,22 @@ class BestMetrics:
 
     def keep(self, runner: Any, choice: Choice, progress: Progress, name: str) -> None:
         """Remember that a step is kept, in the hub too if it is the best."""
-        top = self._top(choice.selection).adding((progress.epoch, progress.iter), choice.score)
-        self._tops[choice.selection.name] = top
+        selection, info = choice.selection, runner.message_hub.runtime_info
+        top = self._top(selection)
+        self._before[selection.name] = (top, *(info.get(self._key(kind, selection.name)) for kind in _HUB))
+        self._tops[selection.name] = top.adding((progress.epoch, progress.iter), choice.score)
         if choice.is_best:
             self.note(runner, choice.selection.name, choice.score, name)
+
+    def forget(self, runner: Any, name: str) -> None:
+        """Let the step that was kept last for a selection never have been: its file could not be written."""
+        self._tops[name], *known = self._before[name]
+        for kind, value in zip(_HUB, known):
+            if value is None:
+                runner.message_hub.runtime_info.pop(self._key(kind, name), None)
+            else:
+                runner.message_hub.update_info(self._key(kind, name), value)
+        self._set_path(name, known[1])
 
     def note(self, runner: Any, name: str, score: float, file: str) -> None:
         """Remember a new best in the hub and on the hook."""

@@ -66,7 +66,7 @@ class StepWriter:
         self._progress, self._written = progress, {self.capture.save_optimizer: _Written(name, self.capture.runner)}
 
     def write(self, name: str, progress: Progress, *, roles: tuple[str, ...], judged: Judged | None = None,
-              val_pending: bool = False, point_last: bool = True, save_optimizer: bool | None = None) -> None:
+              val_pending: bool = False, point_last: bool = True, save_optimizer: bool | None = None) -> bool:
         """Write the state of a step; a save that failed leaves no step to link to.
 
         Args:
@@ -77,6 +77,9 @@ class StepWriter:
             val_pending (bool): Whether a validation is due right after this step. Defaults to False.
             point_last (bool): Whether ``last_checkpoint`` shall name it. Defaults to True.
             save_optimizer (bool, optional): Whether the optimizer is in it. Defaults to None, as always.
+
+        Returns:
+            bool: Whether the file is written, or on its way in the background.
         """
         started = time.perf_counter()
         runner = self.capture.runner
@@ -95,14 +98,16 @@ class StepWriter:
             saved = self.store.write(name, state, progress=progress, roles=roles, val_pending=val_pending,
                                      point_last=point_last, **(judged or {}))
         # All ranks must agree on what there is to link.
-        if not broadcast_object(saved):
+        saved = broadcast_object(saved)
+        if not saved:
             del self._written[full]
         if self.schedule is not None:
             written = self.store.last_write_seconds if self.store is not None else 0.0
             self.schedule.saved(runner, progress, time.perf_counter() - started, written)
+        return saved
 
     def place(self, name: str, progress: Progress, *, roles: tuple[str, ...], judged: Judged,
-              save_optimizer: bool | None = None, point_last: bool = False) -> None:
+              save_optimizer: bool | None = None, point_last: bool = False) -> bool:
         """Let a file have the state of this step: a link if it is written already.
 
         Args:
@@ -112,15 +117,18 @@ class StepWriter:
             judged (dict): ``scores`` and ``rules`` of each best role.
             save_optimizer (bool, optional): Whether the optimizer is in it. Defaults to None, as always.
             point_last (bool): Whether ``last_checkpoint`` shall name it. Defaults to False.
+
+        Returns:
+            bool: As :meth:`write`.
         """
         full = self.capture.save_optimizer if save_optimizer is None else save_optimizer
         written = self._written.get(full) if self._progress == progress else None
         if written is None:
-            self.write(name, progress, roles=roles, judged=judged, point_last=point_last, save_optimizer=full)
-            return
+            return self.write(name, progress, roles=roles, judged=judged, point_last=point_last, save_optimizer=full)
         if self.store is not None:
             self.store.link(written.names[0], name, roles=roles, point_last=point_last, **judged)
         written.names.append(name)
+        return True
 
     def complete(self, metrics: dict[str, float]) -> None:
         """Put what the validation of this step changed into the records of its files."""

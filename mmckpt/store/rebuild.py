@@ -48,8 +48,18 @@ def rebuild_index(directory: Path, logger: Logger, trust: bool = False) -> Index
 def _notes_of(checkpoint: dict[str, Any]) -> dict[tuple[str, int, int], dict[str, Any]]:
     """What a file of ours tells of the bests of its run, by name and step."""
     ours = checkpoint.get('mmckpt')
-    notes = ours.get('bests', []) if isinstance(ours, dict) else []
-    return {(note['name'], note['epoch'], note['iter']): note for note in notes}
+    notes = ours.get('bests') if isinstance(ours, dict) else None
+    return {(note['name'], note['epoch'], note['iter']): note
+            for note in (notes if isinstance(notes, list) else []) if _is_note(note)}
+
+
+def _is_note(note: Any) -> bool:
+    """Whether a note can be taken; any file may lie in the directory, and none may keep the index from being made."""
+    kinds = dict(name=str, epoch=int, iter=int, roles=list, scores=dict, rules=dict, metrics=dict)
+    return (isinstance(note, dict) and all(isinstance(note.get(key), kind) for key, kind in kinds.items())
+            and all(isinstance(role, str) for role in note['roles'])
+            and all(isinstance(value, (int, float)) for value in (*note['scores'].values(), *note['metrics'].values()))
+            and all(rule in ('greater', 'less') for rule in note['rules'].values()))
 
 
 def _with_note(record: Record, note: dict[str, Any] | None) -> Record:

@@ -19,6 +19,7 @@ from mmckpt.errors import MetricNotFoundError
 from mmckpt.hooks import CheckpointHook
 from mmckpt.hooks.monitored_metrics import warn_of_impossible
 from mmckpt.store import CheckpointStore
+from mmckpt.store.backend import LocalBackend
 
 
 def ours(*save_best, **kwargs):
@@ -149,6 +150,37 @@ def test_a_file_of_the_users_own_is_not_replaced(tmp_path):
 def test_a_name_never_takes_that_of_a_periodic_file(tmp_path):
     train(tmp_path, pck(.1, .2), ours(dict(metric='PCK', filename='epoch_{epoch}'), interval=1))
     assert names(tmp_path) == ['epoch_1.pth', 'epoch_2-v2.pth', 'epoch_2.pth']
+
+
+def test_a_name_never_takes_that_of_a_periodic_file_of_another_step(tmp_path):
+    # Three iterations an epoch: the best of epoch 1 would be called as the file of epoch 3.
+    train(tmp_path, pck(.9, .1, .2), ours(dict(metric='PCK', filename='epoch_{iter}'), interval=1))
+    found = records(tmp_path)
+    assert {name for name in found if 'best:PCK' in found[name].roles} == {'epoch_3-v2.pth'}
+    assert found['epoch_3-v2.pth'].epoch == 1 and found['epoch_3.pth'].epoch == 3
+
+
+def test_a_long_expression_without_a_name_makes_a_name_that_fits(tmp_path):
+    train(tmp_path, pck(.1), ours(dict(expr='0.1 * PCK + ' * 40 + 'PCK', rule='greater')))
+    name, = names(tmp_path)
+    assert name.startswith('best_0.1 _ PCK + 0.1') and name.endswith('_epoch_1.pth') and len(name) < 160
+
+
+def test_a_best_that_could_not_be_written_is_no_best(tmp_path, monkeypatch):
+    real = LocalBackend.create
+
+    def full_at_epoch_2(self, path):
+        if 'epoch_2' in path.name:
+            raise OSError(28, 'No space left on device')
+        return real(self, path)
+
+    monkeypatch.setattr(LocalBackend, 'create', full_at_epoch_2)
+    # Three selections that would fail at one step are one failure; max_failures=3 would end the training.
+    hook = ours('PCK', dict(name='a', metric='PCK'), dict(name='b', metric='PCK', keep=2))
+    runner = train(tmp_path, pck(.1, .9, .5, .2), hook)
+    assert names(tmp_path) == [f'best_{n}.pth' for n in ('PCK_epoch_3', 'a_epoch_3', 'b_epoch_3', 'b_epoch_4')]
+    assert runner.message_hub.get_info('best_score_PCK') == .5
+    assert runner.message_hub.get_info('best_ckpt_PCK') == str(tmp_path / 'best_PCK_epoch_3.pth')
 
 
 def test_an_unknown_field_lists_the_metrics(tmp_path):

@@ -42,6 +42,14 @@ def test_readers_find_the_files_without_touching_anything(used, damage):
     assert {path.name: path.read_bytes() for path in used.iterdir()} == before
 
 
+@pytest.mark.parametrize('notes', [3, [1], [{'name': 'epoch_1.pth'}], [
+    dict(name='epoch_1.pth', epoch=1, iter=10, roles=['best:AP'], scores={'AP': 'x'}, rules={}, metrics={})]])
+def test_a_file_with_senseless_notes_does_not_keep_the_index_from_being_made(used, state, notes):
+    (used / INDEX_NAME).unlink()
+    torch.save({**state(1), 'mmckpt': {'bests': notes}}, used / 'epoch_1.pth')
+    assert CheckpointStore.read(used).find('epoch_1.pth').roles == ('periodic',)
+
+
 def test_a_rotten_file_is_found_without_its_digest(used, damage, said):
     data = bytearray((used / 'epoch_10.pth').read_bytes())
     data[data.index(torch.full((4,), 10.0).numpy().tobytes()) + 999] ^= 1

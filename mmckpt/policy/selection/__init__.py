@@ -1,7 +1,7 @@
 """Which of two validations is better, by any metric, combination of metrics or smoothed score."""
 
 from mmckpt.policy.selection.expression import Expression
-from mmckpt.policy.selection.filename import FileTemplate, safe_characters, told_apart
+from mmckpt.policy.selection.filename import FileTemplate, safe_characters, shortened, told_apart
 from mmckpt.policy.selection.rules import (
     DEFAULT_GREATER,
     DEFAULT_LESS,
@@ -19,5 +19,5 @@ from mmckpt.policy.selection.top import TopScores
 __all__ = [
     'DEFAULT_GREATER', 'DEFAULT_LESS', 'ExponentialMean', 'Expression', 'FileTemplate', 'Rule', 'RunningMedian',
     'Scorer', 'Selection', 'TopScores', 'as_score', 'asks_for_a_score', 'infer_rule', 'is_better',
-    'make_smoothing', 'parse_selection', 'safe_characters', 'scalar_metrics', 'told_apart',
+    'make_smoothing', 'parse_selection', 'safe_characters', 'scalar_metrics', 'shortened', 'told_apart',
 ]

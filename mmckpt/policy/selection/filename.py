@@ -13,8 +13,8 @@ from typing import Any, Callable
 from mmckpt.errors import MetricNotFoundError, near_matches
 
 SUFFIX = '.pth'
-# Most file systems end at 255 bytes; temporary files and the marks of collisions add some.
-_MOST_BYTES = 200
+# Most file systems end at 255 bytes; temporary files add the name of the host, which may have 64, and more.
+_MOST_BYTES = 120
 _CONVERSIONS: dict[str, Callable[[Any], str]] = {'r': repr, 's': str, 'a': ascii}
 _REFUSED = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 
@@ -99,10 +99,20 @@ def safe_name(name: str) -> str:
     stem = safe_characters(stem).strip()
     if stem.startswith('.') or not stem:
         stem = f'_{stem[1:]}'
-    if len(stem.encode()) > _MOST_BYTES:
-        digest = hashlib.sha256(stem.encode()).hexdigest()[:8]
-        stem = f'{stem.encode()[:_MOST_BYTES].decode(errors="ignore")}-{digest}'
-    return f'{stem}{SUFFIX}'
+    return f'{shortened(stem)}{SUFFIX}'
+
+
+def shortened(text: str) -> str:
+    """Return a part of a name that leaves room for the rest; what was too long ends in its digest.
+
+    Example:
+        >>> shortened('best'), len(shortened(500 * 'x'))
+        ('best', 129)
+    """
+    if len(text.encode()) <= _MOST_BYTES:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f'{text.encode()[:_MOST_BYTES].decode(errors="ignore")}-{digest}'
 
 
 def safe_characters(text: str) -> str:
