@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
 import torch
 from monitored_runs import At, log_of, make_runner
 
 from mmckpt.hooks import CheckpointHook, TrainingMonitorHook, monitor_probes, monitor_values
-from mmckpt.hooks.monitor_probes import IterationClock
+from mmckpt.hooks.monitor_probes import IterationClock, own_memory
 
 
 def stats(work_dir):
@@ -98,3 +100,15 @@ def test_all_detectors_can_be_switched_off(tmp_path):
                          epochs=21, validate=False)
     runner.train()
     assert stats(tmp_path)['totals'] == {} and hook.failures == 0
+
+
+@pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='the system does not tell mapped files apart')
+def test_a_mapped_file_that_is_read_is_no_memory_of_the_process_but_a_list_is(tmp_path):
+    size, process = 64 << 20, psutil.Process()
+    (tmp_path / 'data.bin').write_bytes(bytes(size))
+    mapped = np.memmap(tmp_path / 'data.bin', mode='r')
+    before, resident = own_memory(process), process.memory_info().rss
+    assert mapped.max() == 0
+    assert process.memory_info().rss - resident > 0.9 * size and abs(own_memory(process) - before) < 0.1 * size
+    kept = np.ones(size, np.uint8)
+    assert own_memory(process) - before > 0.9 * kept.nbytes
