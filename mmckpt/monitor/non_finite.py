@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from mmckpt.monitor.finding import Finding
+from mmckpt.monitor.finding import Finding, Severity
 from mmckpt.monitor.versioned import VERSION, check_version
 from mmckpt.progress import Progress
 
@@ -15,7 +15,9 @@ class NonFiniteDetector:
     """Fires for every entry that is NaN or infinite.
 
     The terms come before their sum ``loss`` and the gradient norm among the
-    findings: these are never the cause.
+    findings: these are never the cause. Where all losses are finite, another
+    entry, such as an accuracy over no samples, is a warning: training does
+    not depend on it.
 
     Example:
         >>> detector = NonFiniteDetector()
@@ -37,7 +39,8 @@ class NonFiniteDetector:
             return []
         names = [name for name, value in values.items() if not math.isfinite(value)]
         names.sort(key=lambda name: name in ('loss', 'grad_norm'))
-        return [self._finding(name, values[name], progress) for name in names]
+        sound = 'loss' in values and not any('loss' in name.lower() or name == 'grad_norm' for name in names)
+        return [self._finding(name, values[name], 'warning' if sound else 'error', progress) for name in names]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the last values that were all finite, in plain types."""
@@ -48,12 +51,12 @@ class NonFiniteDetector:
         check_version(state, type(self).__name__)
         self._last, self._last_iter = dict(state['last']), state['last_iter']
 
-    def _finding(self, name: str, value: float, progress: Progress) -> Finding:
+    def _finding(self, name: str, value: float, severity: Severity, progress: Progress) -> Finding:
         if name in self._last:
             before = f'it was {self._last[name]:.6f} at iter {self._last_iter}'
         else:
             before = 'it has not been finite before'
         return Finding(
-            'non_finite', 'error', name,
+            'non_finite', severity, name,
             f'Non-finite value at iter {progress.iter}: {name} is {value} ({before}).',
             progress, 0.0, {'current': value})
