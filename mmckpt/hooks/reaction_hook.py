@@ -131,7 +131,7 @@ class ReactionHook(Hook):
         for finding in findings:
             if finding.kind == 'divergence' and self._diverged is None:
                 start = int(finding.numbers.get('start', finding.progress.iter))
-                self._diverged = max(0, start - 1), finding.message
+                self._diverged = max(0, start - 1), finding.message.rstrip('.')
 
     def leaves_out(self, iteration: int) -> bool:
         """Whether a rollback has planned to leave the update of an iteration (completed, it included) out."""
@@ -261,11 +261,15 @@ class ReactionHook(Hook):
         target = find_target(runner, due.before)
         if target is None:
             self._stop(runner, due, f'{due.text}; there is no valid checkpoint from before it to go back to')
+        skip = due.reaction.skip_iters
+        if skip and due.cause == 'divergence':
+            # It is seen long after the updates that led there, which would only lead there again.
+            skip += self._done.iter - due.before - 1
         event = dict(cause=due.cause, text=due.text, from_iter=self._done.iter, to_iter=target.iter,
-                     checkpoint=target.name, skip_iters=due.reaction.skip_iters, lr_factor=due.reaction.lr_factor)
+                     checkpoint=target.name, skip_iters=skip, lr_factor=due.reaction.lr_factor)
         runner.logger.warning(
             f'Going back from iteration {self._done.iter} to {target.iter} ({target.name}): {due.text}. '
-            f'Rollback {done + 1} of at most {most}; {_consequences(due.reaction, self._done.iter)}.')
+            f'Rollback {done + 1} of at most {most}; {_consequences(event)}.')
         self.rollbacks.add(event)
         runner.train_loop.rewind(partial(self._restore, runner, target.name, event))
 
@@ -283,11 +287,10 @@ class ReactionHook(Hook):
         print_log(f'Training goes on from iteration {runner.iter}.', 'current')
 
 
-def _consequences(reaction: Reaction, iteration: int) -> str:
-    first = iteration - reaction.skip_iters + 1
-    parts = [f'the updates of iterations {first} to {iteration} will be left out' if reaction.skip_iters > 1 else
-             f'the update of iteration {iteration} will be left out' if reaction.skip_iters else
-             'all iterations are repeated']
-    if reaction.lr_factor != 1:
-        parts.append(f'the learning rate is multiplied by {reaction.lr_factor:g}')
+def _consequences(event: Mapping[str, Any]) -> str:
+    last, skip = event['from_iter'], event['skip_iters']
+    parts = [f'the updates of iterations {last - skip + 1} to {last} will be left out' if skip > 1 else
+             f'the update of iteration {last} will be left out' if skip else 'all iterations are repeated']
+    if event['lr_factor'] != 1:
+        parts.append(f"the learning rate is multiplied by {event['lr_factor']:g}")
     return ', '.join(parts)

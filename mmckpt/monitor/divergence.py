@@ -122,8 +122,8 @@ class DivergenceDetector:
                               'iterations': float(self._risen * BLOCK_ITERS), 'start': self._start(progress, 0)})
 
     def _start(self, progress: Progress, since_block: int) -> float:
-        """The first iteration after the last block that had not risen."""
-        return float(max(1, progress.iter - since_block - self._risen * BLOCK_ITERS))
+        """The first iteration of the last block that had not risen: the loss may have jumped in its second half."""
+        return float(max(1, progress.iter - since_block - (self._risen + 1) * BLOCK_ITERS + 1))
 
 
 def _ratio(level: float, best: float) -> float:

@@ -24,7 +24,8 @@ class Reaction:
             more stops the training. Defaults to 10.
         skip_iters (int): With ``'rollback'``: iterations up to the event, it
             included, whose updates are left out when they come again; 0 repeats
-            them. Defaults to 1.
+            them. A divergence is seen late, so it counts from where that can
+            have begun, and all since are left out too. Defaults to 1.
         lr_factor (float): With ``'rollback'``: the learning rate is multiplied by
             it. Defaults to 1.0.
         max_rollbacks (int): With ``'rollback'``: how often in a run; one more stops

@@ -351,6 +351,25 @@ def test_a_divergence_goes_back_to_before_its_begin_and_forgets_what_was_saved_s
     assert sorted(p.name for p in tmp_path.glob('epoch_*.pth')) == ['epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth']
 
 
+class Wide(Net):
+    """Without BN and dropout; takes hundreds of iterations to come back from a bad step."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = self.drop = torch.nn.Identity()
+
+
+def test_a_real_divergence_is_over_after_one_rollback_because_the_batches_that_led_to_it_are_left_out(tmp_path):
+    plant = Plant(range(95, 100), 300.)
+    runner = train(tmp_path, plant, on_divergence='rollback', model=Wide(), checkpoint=dict(OURS, interval=10),
+                   train_cfg=dict(type='mmckpt.EpochBasedTrainLoop', max_epochs=140, val_interval=999),
+                   optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e-4, momentum=.9)))
+    (event,) = stats(tmp_path)['rollbacks']
+    # It is found 3 blocks after the one in which it began, whose median does not show it.
+    assert (event['cause'], event['from_iter'], event['to_iter']) == ('divergence', 250, 30)
+    assert runner.iter == 420 and stats(tmp_path)['terms']['loss']['final'] < 10
+
+
 def test_a_divergence_can_stop(tmp_path):
     train(tmp_path, Plant(), StoppedByMonitor, on_divergence='stop', hooks=[Diverging(8, start=5)], checkpoint=OURS)
     assert '--resume-from a checkpoint of iteration 4 or earlier' in read_log(tmp_path)

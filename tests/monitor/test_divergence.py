@@ -62,3 +62,11 @@ def test_wrong_arguments_are_refused(kwargs):
 
 def test_a_run_without_a_total_loss_is_left_alone():
     assert DivergenceDetector().update({'d_loss': math.nan}, Progress(0, 1)) == []
+
+
+@pytest.mark.parametrize('jump', [76, 99, 100, 101, 120])
+def test_the_start_is_never_after_the_jump_nor_far_before_it(jump):
+    detector = DivergenceDetector()
+    curve = [1.0] * (jump - 1) + [9.0] * 300
+    seen = [f for step, value in enumerate(curve, 1) for f in detector.update({'loss': value}, Progress(0, step))]
+    assert jump - 100 < seen[0].numbers['start'] <= jump
