@@ -58,9 +58,7 @@ def build_from_config(config: str, overrides: Mapping[str, Any]) -> nn.Module:
         _set(model, name, value)
     scope = cfg.get('default_scope')
     try:
-        imports = cfg.get('custom_imports')
-        if isinstance(imports, dict) and imports.get('imports'):
-            import_modules_from_strings(imports['imports'], bool(imports.get('allow_failed_imports')))
+        _import_modules(cfg)
         with DefaultScope.overwrite_default_scope(scope if isinstance(scope, str) else 'mmengine'):
             for kind in _types(model):
                 _check_type(kind)
@@ -70,6 +68,24 @@ def build_from_config(config: str, overrides: Mapping[str, Any]) -> nn.Module:
             f"the model of type {model['type']!r} cannot be built from the config in the file "
             f'({type(error).__name__}: {str(error)[:300]}). Install or import the project that has it, or pass '
             'model=... built by yourself.') from error
+
+
+def config_of_checkpoint(text: str) -> dict[str, Any]:
+    """Return a whole config of which only the text in a checkpoint is left; the text is read and not run.
+
+    Args:
+        text (str): ``meta['cfg']`` of a checkpoint.
+
+    Raises:
+        IncompatibleCheckpointError: If building it would call what is not registered.
+        ImportError: If a module of its ``custom_imports`` is not there.
+        ValueError: If it is no config.
+    """
+    cfg = read_config_text(text)
+    _import_modules(cfg)
+    for kind in _types(cfg):
+        _check_type(kind)
+    return cfg
 
 
 def build_from_settings(kind: type, settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> nn.Module:
@@ -117,6 +133,12 @@ def flat_settings(settings: Any, name: str = '') -> Iterator[tuple[str, Any]]:
         yield name, settings
 
 
+def _import_modules(cfg: Mapping[str, Any]) -> None:
+    imports = cfg.get('custom_imports')
+    if isinstance(imports, dict) and imports.get('imports'):
+        import_modules_from_strings(imports['imports'], bool(imports.get('allow_failed_imports')))
+
+
 def _set(model: dict[str, Any], name: str, value: Any) -> None:
     *path, last = name.split('.')
     node: Any = model
@@ -145,7 +167,7 @@ def _check_type(kind: str) -> None:
     found = get_object_from_string(kind)
     if found is None:
         return
-    if not (inspect.isclass(found) and (issubclass(found, nn.Module) or found in _registered())):
+    if found not in _registered() and not (inspect.isclass(found) and issubclass(found, nn.Module)):
         raise IncompatibleCheckpointError(
             f'the config in the file would have {kind} called, which is neither a model nor registered: it is hostile, '
             'or made by something unusual. Pass model=... built by yourself.')
@@ -158,6 +180,6 @@ def _registered() -> set[Any]:
     pending = [item for item in vars(registry).values() if isinstance(item, registry.Registry)]
     while pending:
         one = pending.pop()
-        found.update(item for item in one.module_dict.values() if inspect.isclass(item))
+        found.update(item for item in one.module_dict.values() if inspect.isclass(item) or inspect.isfunction(item))
         pending.extend(one.children.values())
     return found

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import is_main_process
+from mmengine.dist import barrier, is_main_process
 
 from mmckpt.cli.bn_statistics import recompute_bn_statistics
 from mmckpt.cli.console import say, shown_path
@@ -50,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     directory = Path(args.directory)
     members = _members(directory, args.top, args.ckpts)
     target = Path(args.name) if args.name else directory / 'averaged' / _default_name(args)
+    if args.name and target.exists():
+        raise UsageError(f'{target} is there already; pass another --name')
     with evaluation_config(directory, args.config, args.cfg_options, args.launcher, members[0]) as cfg:
         on = 'val' if args.greedy else None
         evaluator = CheckpointEvaluator(cfg, on)
@@ -63,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
             weights = recompute_bn_statistics(evaluator.runner, weights, args.update_bn)
         if is_main_process():
             _write(target, order, weights, selection)
+        barrier()
         results.append(evaluator.results([target])[0])
         names = {path: 'member' if path in order else 'left out' for path in members}
         report(f'The mean of {len(order)} of {len(members)} checkpoints, on the {evaluator.on} set', results, selection,

@@ -17,8 +17,9 @@ from mmckpt.cli.config import build_runner, configured_hooks, merge_options, rea
 from mmckpt.cli.console import print_table, say, shown_path
 from mmckpt.cli.launch import process_group
 from mmckpt.cli.test import check_weights
-from mmckpt.errors import UsageError, near_matches
+from mmckpt.errors import IncompatibleCheckpointError, UsageError, near_matches
 from mmckpt.hooks.runner_adapter import unwrapped_model
+from mmckpt.model_building import config_of_checkpoint
 from mmckpt.policy.selection import Scorer, Selection, asks_for_a_score, infer_rule, is_better, parse_selection
 from mmckpt.store import load_checkpoint
 
@@ -190,7 +191,11 @@ def _config_of_run(work_dir: Path, options: dict[str, Any] | None, any_checkpoin
         raise UsageError(f'{work_dir} holds {len(files)} config files and {any_checkpoint.name} none: '
                          'pass --config FILE.')
     say(f'takes the config that is stored in {any_checkpoint.name}')
-    cfg = Config.fromstring(text, '.py')
+    try:
+        cfg = Config(config_of_checkpoint(text))
+    except (IncompatibleCheckpointError, ImportError, ValueError, TypeError) as error:
+        raise UsageError(f'the config that is stored in {any_checkpoint.name} cannot be used: {error} Pass --config '
+                         'FILE.') from error
     if options:
         merge_options(cfg, options)
     return cfg

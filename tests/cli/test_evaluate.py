@@ -84,6 +84,36 @@ def test_bad_input_is_one_message_and_status_2(command, finished, arguments, sai
     assert status == 2 and said in err and 'Traceback' not in err
 
 
+@pytest.mark.parametrize('text', [
+    'import os\nos.system("touch {victim}")\nmodel = dict(type="Net")',
+    'model = dict(type="Net")\ntest_evaluator = dict(type="os.system", command="touch {victim}")'])
+def test_a_config_that_only_a_checkpoint_holds_runs_nothing(command, run, tmp_path, text):
+    for config in run.glob('*.py'):
+        config.unlink()
+    path = run / 'best_of_a_stranger.pth'
+    torch.save(dict(meta=dict(cfg=text.format(victim=tmp_path / 'victim')), state_dict={}), path)
+    (run / 'mmckpt_index.json').unlink()
+    for other in set(run.glob('*.pth')) - {path}:
+        other.unlink()
+    status, _, error = command('evaluate', run, '--ckpts', 'all')
+    assert status == 2 and not (tmp_path / 'victim').exists(), error
+
+
+def test_the_config_in_a_checkpoint_does_where_there_is_no_other(command, run, tmp_path):
+    for config in run.glob('*.py'):
+        config.unlink()
+    status, out, error = command('evaluate', run, '--ckpts', 'last', '--out', tmp_path / 'r.json')
+    assert status == 0 and 'takes the config that is stored in' in out + error
+    assert json.loads((tmp_path / 'r.json').read_text())['results'][0]['metrics']['acc'] == score_of(run, 4)
+
+
+def test_an_average_replaces_no_file_of_the_users(command, run):
+    before = (run / 'epoch_1.pth').read_bytes()
+    status, _, error = command('average', run, '--top', 'acc:2', '--name', run / 'epoch_1.pth')
+    assert status == 2 and 'is there already; pass another --name' in error
+    assert (run / 'epoch_1.pth').read_bytes() == before
+
+
 def test_checkpoints_of_stock_are_evaluated_too(command, trained):
     status, out, _ = command('evaluate', trained, '--ckpts', 'best:acc,epoch:1')
     assert status == 0 and 'the best by acc' in out
