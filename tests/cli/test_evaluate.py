@@ -84,10 +84,11 @@ def test_bad_input_is_one_message_and_status_2(command, finished, arguments, sai
     assert status == 2 and said in err and 'Traceback' not in err
 
 
-@pytest.mark.parametrize('text', [
-    'import os\nos.system("touch {victim}")\nmodel = dict(type="Net")',
-    'model = dict(type="Net")\ntest_evaluator = dict(type="os.system", command="touch {victim}")'])
-def test_a_config_that_only_a_checkpoint_holds_runs_nothing(command, run, tmp_path, text):
+@pytest.mark.parametrize('text, said', [
+    ('import os\nos.system("touch {victim}")\nmodel = dict(type="Net")', 'no test or validation set'),
+    ('model = dict(type="Net")\ntest_evaluator = dict(type="os.system", command="touch {victim}")',
+     'would have os.system called')])
+def test_a_config_that_only_a_checkpoint_holds_runs_nothing(command, run, tmp_path, text, said):
     for config in run.glob('*.py'):
         config.unlink()
     path = run / 'best_of_a_stranger.pth'
@@ -96,7 +97,7 @@ def test_a_config_that_only_a_checkpoint_holds_runs_nothing(command, run, tmp_pa
     for other in set(run.glob('*.pth')) - {path}:
         other.unlink()
     status, _, error = command('evaluate', run, '--ckpts', 'all')
-    assert status == 2 and not (tmp_path / 'victim').exists(), error
+    assert status == 2 and said in error and not (tmp_path / 'victim').exists(), error
 
 
 def test_the_config_in_a_checkpoint_does_where_there_is_no_other(command, run, tmp_path):
