@@ -25,7 +25,7 @@ ALLOWED = {
     'model_building': {'state'},
     'loading': {'files', 'store', 'model_building'},
     'cli': {'state', 'policy', 'store', 'monitor', 'data', 'loops', 'hooks', 'registry', 'extras', 'optim_wrapper',
-            'files', 'loading'},
+            'files', 'loading', 'model_building'},
 }
 NO_MMENGINE = {'policy', 'monitor', 'state', 'store', 'files', 'progress', 'errors', 'extras'}
 NO_TORCH = {'policy', 'monitor', 'progress', 'errors'}
