@@ -7,6 +7,7 @@ number of ranks.
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from collections.abc import Iterable
@@ -82,8 +83,8 @@ def save_sharded(directory: str | os.PathLike, model: torch.nn.Module,
         model (nn.Module): Under ``fully_shard``, or plain.
         optimizers (Optimizer or Iterable[Optimizer]): Its optimizers. Defaults to ().
         extra (dict, optional): Further tensors and plain values, equal on all ranks. Defaults to None.
-        async_save (bool): Copy the state and write in the background; needs a process
-            group with a CPU backend. Defaults to False.
+        async_save (bool): Copy the state and write in the background, in a gloo group of
+            its own. Defaults to False.
 
     Returns:
         PendingSave: Call ``wait()`` on every rank; without it there is no checkpoint.
@@ -97,7 +98,8 @@ def save_sharded(directory: str | os.PathLike, model: torch.nn.Module,
     state = _state_of(model, optimizers, extra or {})
     alone = not dist.is_initialized()
     if async_save and not alone:
-        return PendingSave(target, dcp.async_save(state, checkpoint_id=temporary))
+        group = _group_of_writers(dist.group.WORLD)
+        return PendingSave(target, dcp.async_save(state, checkpoint_id=temporary, process_group=group))
     dcp.save(state, checkpoint_id=temporary, no_dist=alone)
     return PendingSave(target, None)
 
@@ -164,6 +166,12 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@functools.lru_cache(maxsize=1)
+def _group_of_writers(world: Any) -> Any:
+    """A group for the threads that write: their exchange must not meet that of the training, or both wait for ever."""
+    return dist.new_group(backend='gloo')
 
 
 def _rank() -> int:

@@ -46,9 +46,10 @@ def main(job, directory, out):
         step(model, optimizer)
         expected = whole(model, optimizer)
         pending = save_sharded(directory, model, optimizer, dict(epoch=3), async_save=job == 'write_async')
-        # What training does now must not reach the files.
+        # What training does now must not reach the files, nor must its exchange meet that of the writing threads.
         if job == 'write_async':
-            step(model, optimizer)
+            for _ in range(20):
+                step(model, optimizer)
         pending.wait()
     else:
         assert load_sharded(directory, model, optimizer, dict(epoch=0)) == dict(epoch=3)
