@@ -9,10 +9,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import mmengine
+import torch
+
 from mmckpt._safe_load import allow_mmengine_checkpoints
+from mmckpt.versions import check_version
 
 __version__ = '0.1.0'
 
+check_version('torch', torch.__version__)
+check_version('mmengine', mmengine.__version__)
 allow_mmengine_checkpoints()
 
 
