@@ -60,10 +60,13 @@ class PendingSave:
                 self._future.result()
         except BaseException as error:
             failure = error
+        if _all_true(failure is None) and _rank() == 0:
+            try:
+                _publish(_temporary(self.target), self.target)
+            except OSError as error:
+                failure = error
+        # The others wait here for the name, and hear of it if rank 0 could not give it.
         everywhere = _all_true(failure is None)
-        if everywhere and _rank() == 0:
-            _publish(_temporary(self.target), self.target)
-        _barrier()
         if failure is not None:
             raise failure
         if not everywhere:
@@ -92,6 +95,7 @@ def save_sharded(directory: str | os.PathLike, model: torch.nn.Module,
     target = Path(directory)
     temporary = _temporary(target)
     if _rank() == 0:
+        _finish_replacement(target)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
     _barrier()
@@ -123,6 +127,9 @@ def load_sharded(directory: str | os.PathLike, model: torch.nn.Module,
         CheckpointNotFoundError: If there is no whole checkpoint of that name.
     """
     source = Path(directory)
+    if _rank() == 0:
+        _finish_replacement(source)
+    _barrier()
     if not (source / _METADATA).is_file():
         raise CheckpointNotFoundError(
             f'{source} is not a sharded checkpoint: expected a directory with a file {_METADATA}, which is written '
@@ -151,13 +158,27 @@ def _publish(temporary: Path, target: Path) -> None:
     for file in temporary.iterdir():
         _sync(file)
     _sync(temporary)
-    replaced = target.with_name(f'.{target.name}.replaced')
+    replaced = _replaced(target)
     shutil.rmtree(replaced, ignore_errors=True)
     if target.exists():
         os.rename(target, replaced)
     os.rename(temporary, target)
     _sync(target.parent)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _finish_replacement(target: Path) -> None:
+    """Give the new checkpoint its name where a kill came after the old one had lost it."""
+    replaced, temporary = _replaced(target), _temporary(target)
+    if target.exists() or not replaced.exists():
+        return
+    # The old one is moved only when the new one is durable; somebody may have removed that since.
+    os.rename(temporary if (temporary / _METADATA).is_file() else replaced, target)
+    _sync(target.parent)
+
+
+def _replaced(target: Path) -> Path:
+    return target.with_name(f'.{target.name}.replaced')
 
 
 def _sync(path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mmckpt.errors import CheckpointNotFoundError
+from mmckpt.state import sharded
 from mmckpt.state.sharded import load_sharded, save_sharded
 
 DRIVER = Path(__file__).with_name('sharded_driver.py')
@@ -64,3 +65,28 @@ def test_an_older_one_of_the_same_name_stays_until_the_new_one_is_whole(tmp_path
     pending.wait()
     load_sharded(tmp_path / 'step_1', model, optimizer)
     assert not model.weight.any() and [path.name for path in tmp_path.iterdir()] == ['step_1']
+
+
+@pytest.mark.parametrize('follow', ['load', 'save'])
+def test_a_kill_between_the_old_name_and_the_new_one_loses_neither(tmp_path, monkeypatch, follow):
+    model, optimizer = small()
+    save_sharded(tmp_path / 'step_1', model, optimizer).wait()
+    torch.nn.init.zeros_(model.weight)
+    pending = save_sharded(tmp_path / 'step_1', model, optimizer)
+    rename, done = os.rename, []
+
+    def dies_at_the_second(source, target):
+        if done:
+            raise KeyboardInterrupt
+        done.append(rename(source, target))
+
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(sharded.os, 'rename', dies_at_the_second)
+        pending.wait()
+    assert not (tmp_path / 'step_1').exists()
+    torch.nn.init.ones_(model.weight)
+    if follow == 'save':
+        # It has begun, and is not whole: the checkpoint is that of before.
+        save_sharded(tmp_path / 'step_1', model, optimizer)
+    load_sharded(tmp_path / 'step_1', model, optimizer)
+    assert not model.weight.any()
