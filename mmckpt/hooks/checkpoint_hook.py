@@ -143,7 +143,7 @@ class CheckpointHook(_CheckpointHook):
         run_store.locate(self, runner, self._asked_out_dir)
         self._is_training = True
         runner.logger.info(f'Checkpoints will be saved to {self.out_dir}'
-                           + ('.' if self.remote is None else f' and uploaded to {self.remote.url}.'))
+                           + ('.' if self.remote is None else f' and uploaded to {self.remote.shown}.'))
         loaded, self._loaded = self._loaded, None
         if loaded is not None:
             self._mapped.release(runner)

@@ -12,7 +12,7 @@ from mmckpt.errors import MMCkptError
 from mmckpt.hooks.runner_adapter import broadcast_object
 from mmckpt.store.mirror import Mirror
 from mmckpt.store.pull import pull
-from mmckpt.store.remote import RemoteDirectory, is_remote
+from mmckpt.store.remote import RemoteDirectory, is_remote, without_password
 
 
 class RemoteOutDir:
@@ -26,6 +26,11 @@ class RemoteOutDir:
     def __init__(self, url: str, work_dir: str) -> None:
         self.url = url
         self.work_dir = Path(work_dir)
+
+    @property
+    def shown(self) -> str:
+        """The URL without a password, for the log."""
+        return without_password(self.url)
 
     @classmethod
     def of(cls, out_dir: Any, work_dir: str, backend_args: Any) -> RemoteOutDir | None:

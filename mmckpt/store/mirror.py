@@ -125,7 +125,11 @@ class Mirror:
             if not self._bring(record):
                 # The state that came meanwhile decides what goes, too.
                 return
-            self._commit(replace(plan.index, records={**self._there.records, record.name: record}, leftovers=()))
+            if self._closed:
+                # Another mirror may be at work here by now; what this one knows of the index is old.
+                return
+            self._commit(replace(plan.index, records={**self._there.records, record.name: record},
+                                 leftovers=self._there.leftovers))
         if self._there != plan.index:
             self._commit(plan.index)
         for name in plan.surplus:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,16 @@ def is_remote(path: Any) -> bool:
     return bool(found) and scheme not in _NOT_OURS
 
 
+def without_password(url: str) -> str:
+    """Return a URL as it may be shown in a log.
+
+    Example:
+        >>> without_password('sftp://me:secret@host/runs'), without_password('s3://bucket/runs')
+        ('sftp://me:***@host/runs', 's3://bucket/runs')
+    """
+    return re.sub(r'^(\w[\w+.-]*://[^/@:]*):[^/]*@', r'\1:***@', url)
+
+
 class RemoteDirectory:
     """The checkpoints of one run on a remote storage, with an index beside them.
 
@@ -50,11 +61,12 @@ class RemoteDirectory:
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip('/')
+        # What is said of it in logs and errors.
+        self.url = without_password(url.rstrip('/'))
         try:
-            self._fs, self._root = fsspec.core.url_to_fs(self.url)
+            self._fs, self._root = fsspec.core.url_to_fs(url.rstrip('/'))
         except (ImportError, ValueError) as error:
-            raise RemoteError(f"{url} cannot be reached: {error}. s3:// needs pip install 'mmckpt[remote]', gs:// "
+            raise RemoteError(f"{self.url} cannot be reached: {error}. s3:// needs pip install 'mmckpt[remote]', gs:// "
                               'pip install gcsfs; out_dir may also be a directory of this machine.') from error
 
     def read_index(self) -> Index | None:

@@ -266,3 +266,30 @@ def test_a_storage_that_cannot_be_used_is_named(url, said, tmp_path):
     fsspec.filesystem('memory').pipe_file(f'/rotten/run/{INDEX_NAME}', b'{"version"')
     with pytest.raises(RemoteError, match=said):
         pull(RemoteDirectory(url), tmp_path, LOG, download=True)
+
+
+def test_a_mirror_that_was_closed_never_touches_the_index_of_the_next(mirrored, save, url, monkeypatch):
+    monkeypatch.setattr('mmckpt.store.store._UPLOAD_PATIENCE', 0.01)
+    store, remote = mirrored(url)
+    until(lambda: store._mirror._is_done())
+    arrived, opened, upload = threading.Event(), threading.Event(), remote.upload
+
+    def slow(local, record):
+        arrived.set()
+        assert opened.wait(20)
+        upload(local, record)
+
+    remote.upload = slow
+    save(store, 1)
+    assert arrived.wait(20)
+    store.close('finished')
+    written = remote.log.count('index')
+    opened.set()
+    store._mirror._thread.join(20)
+    assert not store._mirror._thread.is_alive() and remote.log.count('index') == written
+
+
+def test_a_password_in_a_url_is_not_shown():
+    with pytest.raises(RemoteError) as error:
+        RemoteDirectory('nosuchscheme://me:secret@host/runs')
+    assert 'secret' not in str(error.value) and 'me:***@host' in str(error.value)
