@@ -106,7 +106,8 @@ def find_checkpoint(directory: str | Path, spec: str, logger: logging.Logger | N
         candidates, wanted = _best(view, kind, rest)
     else:
         candidates = _of_step(view, kind, int(rest))
-        wanted = candidates
+        # A run that was begun anew in the directory may not have come that far; the file is then the old one's.
+        wanted = [record for record in candidates if record.run == view.index.current_run]
     return _first_valid(view, spec, candidates, wanted)
 
 

@@ -119,3 +119,16 @@ def test_stock_files_are_found_too(tmp_path):
         torch.save(state, tmp_path / f'epoch_{epoch}.pth')
     assert find_checkpoint(tmp_path, 'epoch:1').path.name == 'epoch_1.pth'
     assert find_checkpoint(tmp_path, 'latest').path.name == 'epoch_2.pth'
+
+
+def test_a_step_that_only_an_earlier_run_reached_is_said_to_be_another(open_store, save):
+    store = open_store()
+    save(store, 1)
+    save(store, 2)
+    store.close('finished')
+    again = open_store()
+    save(again, 1)
+    again.close('finished')
+    assert find_checkpoint(again.directory, 'epoch:1').note == ''
+    found = find_checkpoint(again.directory, 'epoch:2')
+    assert found.path.name == 'epoch_2.pth' and 'epoch:2' in found.note
