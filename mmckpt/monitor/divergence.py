@@ -14,6 +14,11 @@ from mmckpt.progress import Progress
 # A rise counts only if it gives back this share of what the training had gained: at a loss near zero, twice
 # the best level is still noise.
 GIVEN_BACK = 0.25
+# A rise counts only if it is this many standard deviations of a single value: that is more than the medians of
+# blocks differ by chance, where the loss lies around zero and no ratio says anything.
+NOISE = 1.5
+# How far apart the quartiles of normal noise are, in standard deviations.
+QUARTILES = 1.349
 # Values before a NaN that say whether the loss had jumped.
 TAIL = 5
 
@@ -23,8 +28,8 @@ class DivergenceDetector:
 
     The levels are medians over 50 iterations, so that neither outliers nor
     the noise of small batches count. The loss has risen where it is above
-    ``factor`` times its best level *and* has lost a quarter of what it had
-    gained since the start. A rise that goes above the level of the start is
+    ``factor`` times its best level, has lost a quarter of what it had gained
+    since the start *and* is above its noise at the best level. A rise that goes above the level of the start is
     an error, another one a warning.
 
     Args:
@@ -55,6 +60,8 @@ class DivergenceDetector:
         self._first: float | None = None
         self._best = math.inf
         self._best_iter = 0
+        # Standard deviation of the values in the block of the best level.
+        self._noise = 0.0
         self._risen = 0
         self._broken = False
 
@@ -77,21 +84,25 @@ class DivergenceDetector:
     def state_dict(self) -> dict[str, Any]:
         """Return the levels and the values of the block at hand, in plain types."""
         return {'version': VERSION, 'values': list(self._values), 'first': self._first, 'best': self._best,
-                'best_iter': self._best_iter, 'risen': self._risen, 'broken': self._broken}
+                'best_iter': self._best_iter, 'noise': self._noise, 'risen': self._risen, 'broken': self._broken}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         check_version(state, type(self).__name__)
         self._values, self._first, self._best = list(state['values']), state['first'], state['best']
         self._best_iter, self._risen, self._broken = state['best_iter'], state['risen'], state['broken']
+        self._noise = state.get('noise', 0.0)
 
     def _end_of_block(self, progress: Progress) -> list[Finding]:
-        level = median_of_sorted(sorted(self._values))
+        ordered = sorted(self._values)
+        level = median_of_sorted(ordered)
         self._values.clear()
         if self._first is None:
             self._first = level
         if level < self._best:
             self._best, self._best_iter = level, progress.iter
+            # Half of the values lie between the quartiles; robust against outliers.
+            self._noise = (ordered[3 * len(ordered) // 4] - ordered[len(ordered) // 4]) / QUARTILES
         self._risen = self._risen + 1 if self._is_risen(level) else 0
         return [self._sustained(level, progress)] if self._risen >= self.blocks else []
 
@@ -99,7 +110,8 @@ class DivergenceDetector:
         if self._first is None:
             return False
         rise = level - self._best
-        return rise > (self.factor - 1) * abs(self._best) and rise > GIVEN_BACK * (self._first - self._best)
+        return rise > max((self.factor - 1) * abs(self._best), GIVEN_BACK * (self._first - self._best),
+                          NOISE * self._noise)
 
     def _ended_in_nan(self, peak: float, value: float, progress: Progress) -> Finding:
         ratio = _ratio(peak, self._best)

@@ -20,6 +20,11 @@ def noisy(levels, spread=0.3, seed=0):
     return [level * rng.lognormvariate(0, spread) for level in levels]
 
 
+def around(level, n=10000, seed=1):
+    rng = random.Random(seed)
+    return [rng.gauss(level, 1.0) for _ in range(n)]
+
+
 def falling(n=400, start=2.0, end=0.2):
     return [end + (start - end) * math.exp(-step / 80) for step in range(n)]
 
@@ -49,9 +54,16 @@ def test_a_rise_that_lasts_is_found_after_three_blocks_and_is_an_error_above_the
     # A warm-up, and a short bump.
     [*noisy([2.0 + step / 400 for step in range(400)]), *falling()], [*falling(), *[5.0] * 40, *noisy([0.2] * 400)],
     [-value for value in noisy([1.0 + step / 100 for step in range(1000)])],
-], ids=['falling', 'level', 'to zero', 'tiny', 'warm-up', 'bump', 'negative'])
+    # No ratio says anything here: a critic's or a policy's loss.
+    around(0.0), around(0.5),
+], ids=['falling', 'level', 'to zero', 'tiny', 'warm-up', 'bump', 'negative', 'around zero', 'near zero'])
 def test_ordinary_curves_raise_nothing(curve):
     assert found(curve) == []
+
+
+def test_a_rise_that_leaves_the_noise_around_zero_is_found():
+    results = found(around(0.0, 1000) + around(5.0, 300))
+    assert results[0][0] == 1150 and results[0][1].severity == 'error'
 
 
 @pytest.mark.parametrize('kwargs', [dict(factor=1.0), dict(factor=math.inf), dict(blocks=0)])
