@@ -53,6 +53,13 @@ def test_attempts_say_how_they_ended_and_where_they_went_on(resumed):
     assert 'epoch_1.pth' in run.marks[0].text
 
 
+def test_two_attempts_of_one_second_share_a_log_and_no_rollback_is_made_of_it(tmp_path):
+    journal = [{'event': 'begin', 'time': NOW, 'iter': 0, 'epoch': 0},
+               {'event': 'begin', 'time': NOW + 0.9, 'iter': 10, 'epoch': 1, 'resumed_from': 'epoch_1.pth'}]
+    write_attempt(tmp_path, NOW, [*epochs(1, 2), *epochs(2, 3)], journal)
+    assert [(mark.kind, mark.iter) for mark in read(tmp_path).marks] == [('resume', 10)]
+
+
 def test_findings_carry_the_advice_of_the_journal(resumed):
     finding, = read(resumed).findings
     assert (finding.kind, finding.first_iter) == ('loss_spike', 14)

@@ -69,9 +69,11 @@ def _rollbacks(stats: Mapping[str, Any], logs: Sequence[ScalarLog],
     if noted:
         return [Mark('rollback', int(r['to_iter']), f"went back from iteration {r['from_iter']} to {r['to_iter']}: "
                                                     f"{r['text']}") for r in noted]
-    noted = [Mark('rollback', int(e['to_iter']), str(e['text'])) for e in events if e['event'] == 'rollback']
-    return noted or [Mark('rollback', back, f'went back from iteration {at} to before {back}')
-                     for log in logs for at, back in log.rewinds]
+    if events:
+        # Two attempts that began in the same second share a log, which then steps back without a rollback.
+        return [Mark('rollback', int(e['to_iter']), str(e['text'])) for e in events if e['event'] == 'rollback']
+    return [Mark('rollback', back, f'went back from iteration {at} to before {back}')
+            for log in logs for at, back in log.rewinds]
 
 
 def _gaps(train: Mapping[str, Curve]) -> Iterable[Mark]:
