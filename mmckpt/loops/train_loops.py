@@ -49,6 +49,12 @@ class _KnowsItsPlace:
         restore()
         return True
 
+    def _validate_if_due(self, done: int, end: int) -> None:
+        self._decide_current_val_interval()
+        if (self.runner.val_loop is not None and done >= self.val_begin
+                and (done % self.val_interval == 0 or done == end)):
+            self.runner.val_loop.run()
+
     def data_state(self) -> dict[str, Any] | None:
         """Return this rank's place in data that have no index, or None: an index needs none."""
         if isinstance(self._entry, SequentialEntry):
@@ -118,10 +124,7 @@ class EpochBasedTrainLoop(_KnowsItsPlace, _EpochBasedTrainLoop):
             if self._goes_back():
                 self._is_first_epoch = True
                 continue
-            self._decide_current_val_interval()
-            if (self.runner.val_loop is not None and self._epoch >= self.val_begin
-                    and (self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs)):
-                self.runner.val_loop.run()
+            self._validate_if_due(self._epoch, self._max_epochs)
         self.runner.call_hook('after_train')
         return self.runner.model
 
@@ -200,10 +203,7 @@ class IterBasedTrainLoop(_KnowsItsPlace, _IterBasedTrainLoop):
             if self._goes_back():
                 self._enter()
                 continue
-            self._decide_current_val_interval()
-            if (self.runner.val_loop is not None and self._iter >= self.val_begin
-                    and (self._iter % self.val_interval == 0 or self._iter == self._max_iters)):
-                self.runner.val_loop.run()
+            self._validate_if_due(self._iter, self._max_iters)
         self.runner.call_hook('after_train_epoch')
         self.runner.call_hook('after_train')
         return self.runner.model

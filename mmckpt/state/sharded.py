@@ -21,6 +21,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
 from mmckpt.errors import CheckpointNotFoundError, CorruptCheckpointError
+from mmckpt.store.backend import LocalBackend
 
 _METADATA = '.metadata'
 
@@ -157,13 +158,14 @@ def _publish(temporary: Path, target: Path) -> None:
     """Make the files durable, then give the directory its name; an older one goes only then."""
     for file in temporary.iterdir():
         _sync(file)
-    _sync(temporary)
+    sync_directory = LocalBackend().sync_directory
+    sync_directory(temporary)
     replaced = _replaced(target)
     shutil.rmtree(replaced, ignore_errors=True)
     if target.exists():
         os.rename(target, replaced)
     os.rename(temporary, target)
-    _sync(target.parent)
+    sync_directory(target.parent)
     shutil.rmtree(replaced, ignore_errors=True)
 
 
@@ -174,15 +176,15 @@ def _finish_replacement(target: Path) -> None:
         return
     # The old one is moved only when the new one is durable; somebody may have removed that since.
     os.rename(temporary if (temporary / _METADATA).is_file() else replaced, target)
-    _sync(target.parent)
+    LocalBackend().sync_directory(target.parent)
 
 
 def _replaced(target: Path) -> Path:
     return target.with_name(f'.{target.name}.replaced')
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _sync(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

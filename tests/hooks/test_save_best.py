@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from ranks import run_on_two_ranks
 from toy_runner import Scripted, loader, make_runner, read_log
 
 from mmckpt.errors import MetricNotFoundError
@@ -334,13 +331,7 @@ def test_a_metric_that_no_prefix_allows_is_named_before_training(tmp_path, prefi
 
 @pytest.mark.slow
 def test_two_ranks_keep_the_same_files_and_scores(tmp_path):
-    script = tmp_path / 'run.py'
-    script.write_text(TWO_RANKS.format(tests=str(Path(__file__).parent)))
-    launch = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
-    environment = dict(os.environ, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
-    done = subprocess.run([*launch, str(script), str(tmp_path)], env=environment, text=True, timeout=200,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert done.returncode == 0, done.stdout[-4000:]
+    run_on_two_ranks(TWO_RANKS, tmp_path)
     ranks = [torch.load(tmp_path / f'rank{rank}.pth') for rank in (0, 1)]
     assert ranks[0] == ranks[1] and ranks[0][0] == {(2, 4): .5, (3, 6): .4}
     assert [name for name in names(tmp_path) if name.startswith('b_')] == ['b_0.4.pth', 'b_0.5.pth']

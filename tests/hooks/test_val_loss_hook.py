@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.structures import BaseDataElement
+from ranks import run_on_two_ranks
 from toy_runner import Net, Points, loader, make_runner, read_log
 
 from mmckpt.hooks.val_loss_hook import batch_size, metric_name
@@ -208,13 +205,7 @@ def test_the_size_of_a_batch(batch, size):
 
 
 def test_two_ranks_give_the_value_of_one(tmp_path):
-    script = tmp_path / 'run.py'
-    script.write_text(TWO_RANKS.format(tests=str(Path(__file__).parent)))
-    launch = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
-    environment = dict(os.environ, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
-    done = subprocess.run([*launch, str(script), str(tmp_path)], env=environment, text=True, timeout=200,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert done.returncode == 0, done.stdout[-4000:]
+    run_on_two_ranks(TWO_RANKS, tmp_path)
     metrics, weights = torch.load(tmp_path / 'result.pth')
     wanted = expected_losses({k.replace('module.', ''): v for k, v in weights.items()}, Points(11))
     assert {k: metrics[k] for k in wanted} == pytest.approx(wanted, rel=1e-5)
