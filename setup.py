@@ -25,8 +25,6 @@ setup(
         'torch>=2.6',
         'numpy',
         'mmengine>=0.10.7,<0.11',
-        # mmcv's sdist does not build under today's setuptools; both import as mmcv.
-        'mmcv-lite>=2.0.0',
         # MMEngine 0.10 imports pkg_resources, which setuptools 81 announces to remove and 82 removed.
         'setuptools>=77.0.3,<81',
         'xxhash>=3.0',
@@ -37,7 +35,9 @@ setup(
     ],
     extras_require={
         'benchmarks': ['lightning', 'safetensors'],
-        'demo': ['scikit-learn', 'scikit-image', 'pycocotools', 'matplotlib'],
+        # Only the demo reads images. Required of everybody, mmcv-lite would overwrite the mmcv of an OpenMMLab project:
+        # both install as mmcv.
+        'demo': ['mmcv-lite>=2.0.0', 'scikit-learn', 'scikit-image', 'pycocotools', 'matplotlib'],
         # gs:// needs gcsfs, and so on: fsspec names it.
         'remote': ['s3fs'],
         # Household baskets for configs/recsys_multivae; brings pandas and pyarrow: 99 MB of wheels in all.

@@ -75,3 +75,9 @@ def test_it_brings_its_tools_where_mim_looks_for_them(installed):
     help_text = run(sys.executable, package / 'tools' / 'train.py', '--help', cwd=installed / 'project',
                     path=installed / 'site')
     assert '--safe' in help_text
+
+
+def test_it_does_not_ask_for_an_mmcv_that_would_overwrite_the_one_of_a_project(installed):
+    [metadata] = (installed / 'site').glob('mmckpt-*.dist-info/METADATA')
+    wanted = [line for line in metadata.read_text().splitlines() if line.startswith('Requires-Dist: mmcv')]
+    assert wanted and all('extra ==' in line for line in wanted)

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from mmcv.transforms import BaseTransform
 from mmengine.structures import BaseDataElement, PixelData
 
+from mmckpt.demo.images import BaseTransform
 from mmckpt.demo.motorcycle import load_motorcycle
 from mmckpt.registry import TRANSFORMS
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-import mmcv
 import numpy as np
 from mmengine.dataset import BaseDataset
 
+from mmckpt.demo.images import mmcv
 from mmckpt.extras import import_extra
 from mmckpt.registry import DATASETS
 

@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -14,6 +13,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint
 
 from mmckpt.demo.drawing import draw_panels, make_panels
+from mmckpt.demo.images import mmcv
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import random
 
-import mmcv
 import numpy as np
 import torch
-from mmcv.transforms import BaseTransform
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
 
 from mmckpt.demo.heatmaps import Size, encode_heatmaps, rescale_points
+from mmckpt.demo.images import BaseTransform, mmcv
 from mmckpt.registry import TRANSFORMS
 
 
