@@ -14,9 +14,9 @@ from mmckpt.cli.soundness import faults_of
 from mmckpt.errors import CheckpointNotFoundError, CorruptCheckpointError, UsageError
 from mmckpt.store.backend import LocalBackend
 from mmckpt.store.catalog import Catalog
-from mmckpt.store.committer import bytes_on_disk
 from mmckpt.store.index import INDEX_NAME
 from mmckpt.store.record import Record
+from mmckpt.store.space import bytes_on_disk
 from mmckpt.store.view import StoreView
 
 HELP = 'drop old checkpoints of a work directory; the newest one always stays'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import time
 from collections.abc import Sequence
@@ -13,39 +12,41 @@ from pathlib import Path
 from typing import Any
 
 from mmckpt.errors import SaveError
-from mmckpt.policy.retention import Retention, to_drop
 from mmckpt.store.backend import link_temporary, write_temporary, write_text_durably
 from mmckpt.store.catalog import Catalog
 from mmckpt.store.progress_log import ProgressLog
+from mmckpt.store.pruner import Pruner, is_best
 from mmckpt.store.record import Record
 from mmckpt.store.serialize import write_state
-from mmckpt.store.space import estimate_bytes, megabytes, save_warning
+from mmckpt.store.space import estimate_bytes, megabytes
 
 
 class Committer:
-    """Writes, links, completes and prunes, and keeps a failing disk from stopping the run.
+    """Writes, links and completes, and keeps a failing disk from stopping the run.
 
     Args:
         catalog (Catalog): The index and its files.
-        retention (Retention): What to keep of the current run.
+        pruner (Pruner): Drops what need not be kept, after each commit.
         pointer (Path, optional): MMEngine's ``last_checkpoint`` file.
         max_failures (int): Failed saves in a row after which :meth:`write` raises.
         logger (Logger): Where failures and drops are said.
+
+    Raises:
+        ValueError: If ``max_failures`` is out of its range.
     """
 
-    def __init__(self, catalog: Catalog, retention: Retention, pointer: Path | None,
-                 max_failures: int, logger: Logger) -> None:
+    def __init__(self, catalog: Catalog, pruner: Pruner, pointer: Path | None, max_failures: int,
+                 logger: Logger) -> None:
+        if isinstance(max_failures, bool) or not isinstance(max_failures, int) or max_failures < 1:
+            raise ValueError(
+                f'max_failures must be at least 1 (1 stops at the first failed save), but got {max_failures!r}.')
         self.catalog = catalog
-        # Number of the current run; only its files are ever dropped.
-        self.run = 0
-        self.retention = retention
+        self.pruner = pruner
         self.pointer = pointer
         self.max_failures = max_failures
         self.logger = logger
         self.bytes_written = 0
         self.files_written = 0
-        self.bytes_freed = 0
-        self.files_dropped = 0
         self.last_write_seconds = 0.0
         self.failures = 0
 
@@ -62,7 +63,7 @@ class Committer:
         """
         expected, started = estimate_bytes(state), time.perf_counter()
         try:
-            self._make_room(draft, expected)
+            self.pruner.make_room(draft, expected)
             record = self._write_file(state, draft, expected)
         except OSError as error:
             self._failed(draft.name, expected, error)
@@ -113,18 +114,9 @@ class Committer:
         index = self.catalog.index
         record = replace(index.records[name], seq=index.last_seq + 1)
         self.catalog.commit(index.with_records([record]))
-        self._drop([r for r in self.catalog.index.of_run(self.run)
-                    if r.iter > record.iter and not _is_best(r)])
+        self.pruner.drop([r for r in self.catalog.index.of_run(self.pruner.run)
+                          if r.iter > record.iter and not is_best(r)])
         self._finish(record, point_last=True)
-
-    def prune(self) -> list[Record]:
-        """Drop what the policy does not keep of this run; return the records."""
-        records = to_drop(self.catalog.index.of_run(self.run), self.retention, self._protected())
-        try:
-            return self._drop(records)
-        except OSError as error:
-            self.logger.warning('Old checkpoints could not be dropped: %s. It is tried again later.', error)
-            return []
 
     def _write_file(self, state: Any, draft: Record, expected: int) -> Record:
         catalog = self.catalog
@@ -155,49 +147,7 @@ class Committer:
             except OSError as error:
                 self.logger.warning('%s could not be written: %s. mmckpt finds %s all the same.',
                                     self.pointer, error, record.name)
-        self.prune()
-
-    def _drop(self, records: list[Record]) -> list[Record]:
-        if not records:
-            return []
-        directory = self.catalog.directory
-        sizes = sizes_on_disk([directory / record.name for record in records])
-        freed = sum(sizes)
-        self.catalog.drop(records)
-        self.bytes_freed += freed
-        self.files_dropped += len(sizes)
-        # A second name of bytes that are kept frees nothing and is nobody's news.
-        self.logger.log(
-            logging.INFO if freed else logging.DEBUG, 'Dropped %s: %s freed, %s in this run so far.',
-            ', '.join(r.name for r in records), megabytes(freed), megabytes(self.bytes_freed))
-        return records
-
-    def _make_room(self, draft: Record, expected: int) -> None:
-        """Before a save that does not fit, drop what it would drop anyway, if a newer file is there.
-
-        A best that only this save would replace stays: no other file is as good, should the save fail.
-        """
-        free = self.catalog.backend.free_bytes(self.catalog.directory)
-        if free >= expected:
-            return
-        present = self.catalog.index.of_run(self.run)
-        coming = replace(draft, seq=self.catalog.index.last_seq + 1)
-        others = [record for record in present if record.name != draft.name]
-        surplus = to_drop([*others, coming], self.retention, self._protected())
-        newest = max((record.seq for record in present), default=0)
-        unwanted = {record.name for record in to_drop(present, self.retention, self._protected())}
-        self._drop([record for record in surplus
-                    if record.seq < newest and (record.name in unwanted or not _is_best(record))])
-        free = self.catalog.backend.free_bytes(self.catalog.directory)
-        if free < expected:
-            self.logger.warning('%s', save_warning(draft.name, expected, free))
-
-    def _protected(self) -> set[str]:
-        """The file that ``last_checkpoint`` names stays: stock tools go by it."""
-        try:
-            return {os.path.basename(self.pointer.read_text().strip())} if self.pointer else set()
-        except OSError:
-            return set()
+        self.pruner.prune()
 
     def _failed(self, name: str, expected: int, error: OSError) -> None:
         self.failures += 1
@@ -219,10 +169,6 @@ class Committer:
             return f'and what is free cannot be told ({error})'
 
 
-def _is_best(record: Record) -> bool:
-    return any(role.startswith('best:') for role in record.roles)
-
-
 def _linked(original: Record, draft: Record, seq: int) -> Record:
     return replace(original, name=draft.name, seq=seq, run=draft.run, attempt=draft.attempt,
                    roles=draft.roles, scores=draft.scores, rules=draft.rules,
@@ -237,22 +183,3 @@ def _more_roles(original: Record, draft: Record) -> Record:
 
 def _same_file(first: Path, second: Path) -> bool:
     return second.exists() and os.path.samefile(first, second)
-
-
-def bytes_on_disk(paths: list[Path]) -> int:
-    """Return what the disk gains when all of these names go; a file with another name stays."""
-    return sum(sizes_on_disk(paths))
-
-
-def sizes_on_disk(paths: list[Path]) -> list[int]:
-    """Return the bytes of each file of which no name is left when all of these names go."""
-    sizes: dict[int, int] = {}
-    names_left: dict[int, int] = {}
-    for path in paths:
-        try:
-            status = path.stat()
-        except OSError:
-            continue
-        sizes[status.st_ino] = status.st_size
-        names_left[status.st_ino] = names_left.get(status.st_ino, status.st_nlink) - 1
-    return [size for inode, size in sizes.items() if names_left[inode] == 0]

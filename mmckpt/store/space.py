@@ -1,7 +1,8 @@
-"""Whether a checkpoint, and a whole run of them, fits on the disk."""
+"""What checkpoints take of the disk, and whether a run of them fits on it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from mmckpt.store.tree import has_plain_storage, tensors_of
@@ -64,6 +65,25 @@ def run_warning(size: int, files: int, there: int, free: int) -> str | None:
             f'written before an old one goes. That needs {megabytes(needed)} more, but only '
             f'{megabytes(free)} are free. Keep at most {fits} (max_keep_ckpts, save_best), set '
             'save_optimizer=False, or free some space.')
+
+
+def bytes_on_disk(paths: list[Path]) -> int:
+    """Return what the disk gains when all of these names go; a file with another name stays."""
+    return sum(sizes_on_disk(paths))
+
+
+def sizes_on_disk(paths: list[Path]) -> list[int]:
+    """Return the bytes of each file of which no name is left when all of these names go."""
+    sizes: dict[int, int] = {}
+    names_left: dict[int, int] = {}
+    for path in paths:
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        sizes[status.st_ino] = status.st_size
+        names_left[status.st_ino] = names_left.get(status.st_ino, status.st_nlink) - 1
+    return [size for inode, size in sizes.items() if names_left[inode] == 0]
 
 
 def megabytes(count: float) -> str:

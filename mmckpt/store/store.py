@@ -5,31 +5,26 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable, Literal
+from typing import Any, Literal
 
-from mmckpt.errors import SaveError
 from mmckpt.policy.retention import KeepAll, Retention
 from mmckpt.progress import Progress
-from mmckpt.store.attempts import begin_attempt, end_attempt
 from mmckpt.store.backend import LocalBackend, StorageBackend
 from mmckpt.store.catalog import Catalog
 from mmckpt.store.committer import Committer
-from mmckpt.store.index import Attempt, Index
-from mmckpt.store.lock import DirectoryLock
+from mmckpt.store.index import Index
 from mmckpt.store.mirror import Mirror
-from mmckpt.store.mode import choose_queue
+from mmckpt.store.outbox import Outbox, Stage
+from mmckpt.store.pruner import Pruner
 from mmckpt.store.record import Record, check_name
-from mmckpt.store.space import run_warning
+from mmckpt.store.session import Session
 from mmckpt.store.view import PathLike, StoreView, read_view
-from mmckpt.store.writer import InlineQueue, Job, JobQueue
+from mmckpt.store.writer import Job
 
 # Seconds that the end of a training waits for uploads; who sends SIGTERM sends SIGKILL 30 s later.
 _UPLOAD_PATIENCE, _UPLOAD_PATIENCE_STOPPED = 600.0, 15.0
-
-Stage = Callable[[Any], Callable[[], Any]]
 
 
 class CheckpointStore(StoreView):
@@ -79,22 +74,16 @@ class CheckpointStore(StoreView):
                  max_failures: int = 3, pointer: PathLike | None = None, stage: Stage | None = None,
                  backend: StorageBackend | None = None, mirror: Mirror | None = None,
                  logger: logging.Logger | None = None) -> None:
-        _check_arguments(async_save, on_busy, max_failures, stage)
         super().__init__(directory, Index(), logger or logging.getLogger('mmckpt'))
-        self.async_save = async_save
-        self.on_busy = on_busy
-        self.blocked_seconds = 0.0
-        self._stage = stage
-        self._lock = DirectoryLock(self.directory, self.logger)
-        self._committer = Committer(
-            Catalog(self.directory, backend or LocalBackend(), self.logger), retention or KeepAll(),
-            None if pointer is None else Path(pointer), max_failures, self.logger)
+        catalog = Catalog(self.directory, backend or LocalBackend(), self.logger)
+        self._outbox = Outbox(async_save, on_busy, stage, self.logger)
+        pointer = None if pointer is None else Path(pointer)
+        self._pruner = Pruner(catalog, retention or KeepAll(), pointer, self.logger)
+        self._committer = Committer(catalog, self._pruner, pointer, max_failures, self.logger)
+        self._session = Session(catalog)
         self._mirror = mirror
         if mirror is not None:
-            self._committer.catalog.on_commit = lambda index: mirror.update(index, self.retention)
-        self._queue: JobQueue | None = None
-        self._attempt: Attempt | None = None
-        self._unwritten = 0
+            catalog.on_commit = lambda index: mirror.update(index, self.retention)
 
     @property
     def index(self) -> Index:
@@ -104,11 +93,16 @@ class CheckpointStore(StoreView):
     @property
     def retention(self) -> Retention:
         """What is kept of this run; a new policy counts from the next job on."""
-        return self._committer.retention
+        return self._pruner.retention
 
     @retention.setter
     def retention(self, policy: Retention) -> None:
-        self._committer.retention = policy
+        self._pruner.retention = policy
+
+    @property
+    def blocked_seconds(self) -> float:
+        """For how long training stood still for :meth:`write` so far, in seconds."""
+        return self._outbox.blocked_seconds
 
     @property
     def bytes_written(self) -> int:
@@ -123,12 +117,12 @@ class CheckpointStore(StoreView):
     @property
     def bytes_freed(self) -> int:
         """Bytes that retention has given back to the disk so far."""
-        return self._committer.bytes_freed
+        return self._pruner.bytes_freed
 
     @property
     def files_dropped(self) -> int:
         """Files that retention has removed so far; further names of one file do not count."""
-        return self._committer.files_dropped
+        return self._pruner.files_dropped
 
     @property
     def last_write_seconds(self) -> float:
@@ -151,17 +145,9 @@ class CheckpointStore(StoreView):
             LockedError: If another process trains into the directory.
             SaveError: If the directory cannot be written.
         """
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-            self._committer.catalog.load()
-            self._begin(resumed_from, event)
-        except BaseException as error:
-            self._lock.release()
-            if not isinstance(error, OSError):
-                raise
-            raise SaveError(f'Checkpoints cannot be written to {self.directory}: {error}. Make the directory '
-                            'writable and its disk free, or choose another work_dir.') from error
+        self._session.open(resumed_from, event)
+        self._pruner.run = self._session.attempt.run
+        self._outbox.begin()
         atexit.register(self._close_at_exit)
 
     def close(self, reason: str, error: BaseException | None = None) -> None:
@@ -172,19 +158,18 @@ class CheckpointStore(StoreView):
             error (BaseException, optional): What ended the training; an error of
                 the writer is then logged instead of raised. Defaults to None.
         """
-        if self._attempt is None:
+        if not self._session.is_open:
             return
         atexit.unregister(self._close_at_exit)
         try:
-            self._join()
-            self._end(reason)
+            self._outbox.join()
+            self._session.note_end(reason)
         finally:
-            self._attempt = None
-            self._lock.release()
+            self._session.leave()
         if self._mirror is not None:
             self._mirror.close(_UPLOAD_PATIENCE if reason == 'finished' else _UPLOAD_PATIENCE_STOPPED)
         try:
-            self._surface()
+            self._outbox.raise_error()
         except Exception:
             if error is None:
                 raise
@@ -192,8 +177,8 @@ class CheckpointStore(StoreView):
 
     def wait(self) -> None:
         """Wait until everything is durable; raise an error of the writer."""
-        self._join()
-        self._surface()
+        self._outbox.join()
+        self._outbox.raise_error()
 
     # Jobs --------------------------------------------------------------------
 
@@ -223,12 +208,8 @@ class CheckpointStore(StoreView):
             SaveError: After too many failures in a row, or if a value cannot be pickled.
             Exception: What went wrong in the background since the last call.
         """
-        draft = self._draft(name, roles, scores, metrics, progress, val_pending, rules)
-        started = time.perf_counter()
-        try:
-            return self._write(draft, state, point_last)
-        finally:
-            self.blocked_seconds += time.perf_counter() - started
+        draft = self._session.draft(name, progress, roles, scores, metrics, rules, val_pending)
+        return self._outbox.put(name, state, lambda staged: self._committer.write(staged, draft, point_last))
 
     def link(self, source: str, name: str, *, roles: Sequence[str], scores: Mapping[str, float] | None = None,
              metrics: Mapping[str, float] | None = None, point_last: bool = False,
@@ -245,7 +226,7 @@ class CheckpointStore(StoreView):
             rules (Mapping[str, str], optional): Which values of each score are better. Defaults to None.
         """
         check_name(source)
-        draft = self._draft(name, roles, scores, metrics, Progress(0, 0), False, rules)
+        draft = self._session.draft(name, Progress(0, 0), roles, scores, metrics, rules)
         self._submit(lambda: self._committer.link(source, draft, point_last))
 
     def amend(self, names: Sequence[str], *, metrics: Mapping[str, float] | None = None,
@@ -266,7 +247,7 @@ class CheckpointStore(StoreView):
     def prune(self) -> list[Record]:
         """Drop what the policy does not keep of this run; return the records."""
         dropped: list[Record] = []
-        self._submit(lambda: dropped.extend(self._committer.prune()))
+        self._submit(lambda: dropped.extend(self._pruner.prune()))
         self.wait()
         return dropped
 
@@ -302,94 +283,17 @@ class CheckpointStore(StoreView):
         files = self.retention.most_files() if files_to_keep is None else files_to_keep
         if files is None:
             return True
-        catalog = self._committer.catalog
-        there = sum(record.size for record in self.records_of_run())
-        warning = run_warning(expected_size, files, there, catalog.backend.free_bytes(self.directory))
-        if warning is not None:
-            self.logger.warning('%s', warning)
-        return warning is None
+        return self._pruner.run_fits(expected_size, files)
 
     # Inside ------------------------------------------------------------------
 
-    def _write(self, draft: Record, state: Any, point_last: bool) -> bool:
-        if self._queue is None:
-            self._queue = choose_queue(self.async_save, state, self.logger)
-        self._surface()
-        if self._unwritten and self.on_busy == 'skip':
-            self.logger.warning('%s is skipped: the checkpoint before it is still being written.', draft.name)
-            return False
-        if self._unwritten:
-            self._queue.join()
-            self._surface()
-        direct = self._stage is None or isinstance(self._queue, InlineQueue)
-        staged = (lambda: state) if direct else self._stage(state)
-        outcome = {'saved': True}
-
-        def job() -> None:
-            try:
-                outcome['saved'] = self._committer.write(staged(), draft, point_last)
-            finally:
-                self._unwritten -= 1
-
-        self._unwritten += 1
-        self._submit(job)
-        return outcome['saved']
-
     def _submit(self, job: Job) -> None:
-        self._open_attempt()
-        (self._queue or InlineQueue()).submit(job)
-
-    def _draft(self, name: str, roles: Sequence[str], scores: Mapping[str, float] | None,
-               metrics: Mapping[str, float] | None, progress: Progress, val_pending: bool,
-               rules: Mapping[str, str] | None) -> Record:
-        check_name(name)
-        attempt = self._open_attempt()
-        return Record(
-            name=name, seq=0, run=attempt.run, attempt=attempt.attempt, epoch=progress.epoch,
-            iter=progress.iter, time=0.0, size=0, digest='', roles=tuple(roles), scores=dict(scores or {}),
-            metrics=dict(metrics or {}), val_pending=val_pending, rules=dict(rules or {}))
-
-    def _open_attempt(self) -> Attempt:
-        if self._attempt is None:
-            raise SaveError(f'The store of {self.directory} is not open: call open() first.')
-        return self._attempt
-
-    def _join(self) -> None:
-        if self._queue is not None:
-            self._queue.join()
-
-    def _surface(self) -> None:
-        if self._queue is not None:
-            self._queue.raise_error()
-
-    def _begin(self, resumed_from: PathLike | None, event: dict[str, Any] | None) -> None:
-        index, attempt = begin_attempt(self.index, self.directory, resumed_from, self._lock.shared, event)
-        self._committer.catalog.commit(index)
-        self._committer.run = attempt.run
-        self._attempt = attempt
-        self._queue = None if self.async_save == 'auto' else choose_queue(self.async_save, None, self.logger)
-
-    def _end(self, reason: str) -> None:
-        try:
-            self._committer.catalog.commit(end_attempt(self.index, self._open_attempt().attempt, reason))
-        except OSError as error:
-            self.logger.warning('The end of this attempt could not be noted in the index: %s', error)
+        # Raises if the store is not open.
+        _ = self._session.attempt
+        self._outbox.submit(job)
 
     def _close_at_exit(self) -> None:
         # A forked child has neither the lock nor the writer.
-        if self._attempt is not None and self._attempt.pid == os.getpid() and self.directory.is_dir():
+        session = self._session
+        if session.is_open and session.attempt.pid == os.getpid() and self.directory.is_dir():
             self.close('exit', error=SystemExit())
-
-
-def _check_arguments(async_save: Any, on_busy: str, max_failures: int, stage: Stage | None) -> None:
-    if async_save not in (True, False, 'auto'):
-        raise ValueError(f"async_save must be True, False or 'auto', but got {async_save!r}.")
-    if on_busy not in ('wait', 'skip'):
-        raise ValueError(f"on_busy must be 'wait' or 'skip', but got {on_busy!r}.")
-    if isinstance(max_failures, bool) or not isinstance(max_failures, int) or max_failures < 1:
-        raise ValueError(
-            f'max_failures must be at least 1 (1 stops at the first failed save), but got {max_failures!r}.')
-    if async_save and stage is None:
-        raise ValueError(
-            f'async_save={async_save!r} needs stage, which copies the state before it changes: pass '
-            'stage=mmckpt.state.snapshot.Snapshot().')

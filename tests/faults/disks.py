@@ -161,8 +161,7 @@ class Scenario:
 
     def die(self):
         """Let the lock go, as the death of the process would."""
-        self.store._lock.release()
-        self.store._attempt = None
+        self.store._session.leave()
 
 
 def check(directory, promised, best_promised=False):

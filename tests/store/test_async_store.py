@@ -195,7 +195,7 @@ def test_auto_decides_once_and_says_it(open_store, save, said, monkeypatch, core
     for step in (1, 2, 3):
         save(store, step)
     store.wait()
-    assert isinstance(store._queue, kind) and len(store.records()) == 3
+    assert isinstance(store._outbox._queue, kind) and len(store.records()) == 3
     assert said().count("async_save='auto': checkpoints are written") == 1
 
 
