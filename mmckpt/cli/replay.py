@@ -36,14 +36,15 @@ def run(args: argparse.Namespace) -> int:
     """Print what is not finite first; return 1 if all is finite now."""
     directory = Path(args.case)
     facts = _facts(directory)
-    state = torch.load(directory / 'state.pth', weights_only=True)
+    # What lay on a GPU is read on a machine without one, too; the model moves its batch where it is itself.
+    state = torch.load(directory / 'state.pth', weights_only=True, map_location='cpu')
     if not facts['plain_batch'] and not args.trust_batch:
         raise UsageError(f'{directory / "batch.pth"} holds pickled objects, such as data samples: loading them runs '
                          'code that the file names. Pass --trust-batch if you made the file yourself.')
     cfg = read_config(str(directory / 'config.py'))
     device = torch.device(args.device or get_device())
     model = _build_model(cfg, state['state_dict'], directory).to(device)
-    batch = torch.load(directory / 'batch.pth', weights_only=bool(facts['plain_batch']))
+    batch = torch.load(directory / 'batch.pth', weights_only=bool(facts['plain_batch']), map_location='cpu')
     restore_rng_state(state['rng'])
     say(f"iteration {facts['iter']} of rank {facts['rank']}, seed {facts['seed']}, on {device}")
     located = locate(model.train(), _build_wrapper(model, cfg), batch)

@@ -61,8 +61,3 @@ class GradientWatch:
 def _is_readable(model: Any) -> bool:
     # Other wrappers split parameters, and show autograd others than those of the model.
     return not is_model_wrapper(model) or isinstance(model, MMDistributedDataParallel)
-
-
-def _is_readable(model: Any) -> bool:
-    # Other wrappers split parameters, and show autograd others than those of the model.
-    return not is_model_wrapper(model) or isinstance(model, MMDistributedDataParallel)

@@ -115,7 +115,7 @@ class MonitorOutputs:
             runner (Runner): The runner.
             rule_of (callable): Tells which values of a metric are better.
             status (str): How the training ended, in words.
-            reason (str): The same as one of ``'finished'``, ``'exception'`` and ``'signal'``.
+            reason (str): The same as one of ``'finished'``, ``'exception'``, ``'signal'`` and ``'monitor'``.
 
         Returns:
             Path, optional: The report, if one was made.
@@ -127,7 +127,9 @@ class MonitorOutputs:
         if self._store is not None and self._store.index is not self._index:
             self._note_saves(runner)
         self._note(runner, 'end', iter=progress.iter, epoch=progress.epoch, status=status, reason=reason)
-        self._send(runner, severity, f'Training {status} (epoch {progress.epoch}, iteration {progress.iter}).', [])
+        if reason != 'monitor' or is_main_process():
+            # The monitor stops all ranks together, while an exception may be known to one rank only.
+            self._send(runner, severity, f'Training {status} (epoch {progress.epoch}, iteration {progress.iter}).', [])
         if self.report and is_main_process():
             path = self._try(runner, 'The report', _write_report, Path(runner.work_dir), rule_of)
         if self._centre is not None:

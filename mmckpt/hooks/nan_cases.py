@@ -15,13 +15,15 @@ import torch
 from mmengine.dist import get_rank, get_world_size
 
 from mmckpt.hooks.nan_locator import Located, locate, undisturbed
-from mmckpt.hooks.runner_adapter import unwrapped_model
+from mmckpt.hooks.runner_adapter import alone, gather_objects, unwrapped_model
 from mmckpt.hooks.step_guard import StepGuard
 from mmckpt.progress import Progress
 from mmckpt.state.plain import to_plain
 from mmckpt.state.rng import capture_rng_state, restore_rng_state
 from mmckpt.store.backend import LocalBackend, rename, write_temporary
 
+# Causes that the statistics name.
+MOST_FOUND = 20
 _IDENTITY = ('id', 'idx', 'index', 'path', 'filename', 'name')
 
 
@@ -67,19 +69,23 @@ class NanCases:
         self._suspect = None
 
     def look(self, done: Progress) -> None:
-        """Find the cause and keep the case; call it on all ranks, for modules may talk to each other.
+        """Find the cause and keep the case; call it on all ranks, for all of them learn what each has found.
 
         Args:
             done (Progress): Completed counts, the present iteration included.
         """
         suspect, self._suspect = self._suspect or self._current, None
+        found = None
         try:
-            self._look(done, *suspect)
+            found = self._look(done, *suspect)
         except Exception as error:  # A model that cannot be copied or run apart: no reason to stop a training.
             self._runner.logger.error(f'The cause of the non-finite values at iter {done.iter} could not be looked '
                                       f'for: {type(error).__name__}: {error}')
+        # Rank 0 writes the statistics, whichever rank had the batch.
+        self.found += filter(None, gather_objects(found))
+        del self.found[:-MOST_FOUND]
 
-    def _look(self, done: Progress, batch: Any, streams: Any) -> None:
+    def _look(self, done: Progress, batch: Any, streams: Any) -> dict[str, Any] | None:
         runner, model = self._runner, unwrapped_model(self._runner)
         with undisturbed(model):
             self._guard.buffers.put_back()
@@ -87,10 +93,12 @@ class NanCases:
             weights = {key: value.detach().to('cpu', copy=True) if isinstance(value, torch.Tensor) else deepcopy(value)
                        for key, value in model.state_dict().items()}
             restore_rng_state(streams)
-            located = locate(model, runner.optim_wrapper, batch)
+            # The bad numbers may end this pass early, and other ranks must not wait for it.
+            with alone(model):
+                located = locate(model, runner.optim_wrapper, batch)
         if located.kind == 'nothing' and get_world_size() > 1:
             # Another rank's batch it was.
-            return
+            return None
         samples = samples_of(batch)
         directory = self._keep(done, located, samples, dict(state_dict=weights, rng=streams), batch)
         where = f'[rank {get_rank()}] ' if get_rank() else ''
@@ -99,8 +107,7 @@ class NanCases:
         (runner.logger.error if get_rank() else runner.logger.warning)(
             f'{where}Cause of the non-finite values at iter {done.iter}: {located.text}.'
             f'{_named(located, samples)}{kept}')
-        self.found.append(dict(iter=done.iter, kind=located.kind, name=located.name, text=located.text))
-        del self.found[:-20]
+        return dict(iter=done.iter, kind=located.kind, name=located.name, text=where + located.text)
 
     def _keep(self, done: Progress, located: Located, samples: list[dict[str, Any]], state: dict[str, Any],
               batch: Any) -> Path | None:
@@ -185,7 +192,7 @@ def _is_plain(batch: Any) -> bool:
     torch.save(batch, file)
     file.seek(0)
     try:
-        torch.load(file, weights_only=True)
+        torch.load(file, weights_only=True, map_location='cpu')
     except Exception:
         return False
     return True

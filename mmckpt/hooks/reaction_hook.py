@@ -142,7 +142,8 @@ class ReactionHook(Hook):
     def state_dict(self) -> dict[str, Any]:
         """Return counters and rollbacks in plain types."""
         return {'version': 1, 'skips': self.skips.state_dict(), 'rollbacks': self.rollbacks.state_dict(),
-                'spike': None if self.spike is None else self.spike.state_dict()}
+                'spike': None if self.spike is None else self.spike.state_dict(),
+                'located': [] if self.locator is None else list(self.locator.found)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state; a rollback keeps what was counted since."""
@@ -151,6 +152,8 @@ class ReactionHook(Hook):
         self.rollbacks.load_state_dict(state['rollbacks'], going_back=self._going_back)
         if not self._going_back:
             self.skips.load_state_dict(state['skips'])
+            if self.locator is not None:
+                self.locator.found = list(state.get('located', []))
 
     def summary(self) -> dict[str, Any]:
         """Return skipped updates and rollbacks for the report."""

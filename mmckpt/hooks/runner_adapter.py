@@ -5,7 +5,8 @@ from __future__ import annotations
 import bisect
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Callable, Optional
 
 import torch
@@ -66,6 +67,38 @@ def mean_over_ranks(value: torch.Tensor) -> torch.Tensor:
     total = value.clone()
     dist.all_reduce(total)
     return total / get_world_size()
+
+
+@contextmanager
+def alone(model: Any) -> Iterator[None]:
+    """Let every collective of a model end on this rank, as in a run of one process.
+
+    For a forward pass that this rank may leave by an exception: no other rank
+    waits for it, and what a layer such as SyncBN takes from others is left out.
+
+    Args:
+        model (nn.Module): Without a wrapper such as DDP. Collectives of the default group, and of groups that its
+            modules have as attributes, are kept from other ranks.
+    """
+    if get_world_size() == 1:
+        yield
+        return
+    everybody = dist.GroupMember.WORLD
+    own = dist.new_group([dist.get_rank()], use_local_synchronization=True)
+    groups = [(vars(module), name, value, own) for module in model.modules() for name, value in vars(module).items()
+              if isinstance(value, dist.ProcessGroup)]
+    # mmcv's SyncBN keeps the size of its group as well.
+    sizes = [(fields, 'group_size', fields['group_size'], 1) for fields, *_ in groups if 'group_size' in fields]
+    try:
+        dist.GroupMember.WORLD = own
+        for fields, name, _, value in [*groups, *sizes]:
+            fields[name] = value
+        yield
+    finally:
+        dist.GroupMember.WORLD = everybody
+        for fields, name, value, _ in [*groups, *sizes]:
+            fields[name] = value
+        dist.destroy_process_group(own)
 
 
 def host_scalars(outputs: Mapping[str, Any] | None) -> dict[str, float]:

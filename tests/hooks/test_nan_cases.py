@@ -10,6 +10,7 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
+from ranks import run_on_two_ranks
 from test_reactions import MONITOR, OURS, Plant, SteepRoot, same, stats, train
 from toy_runner import Net, Points, make_runner, read_log
 
@@ -88,6 +89,68 @@ def test_the_disk_is_bounded_and_the_first_cases_stay(tmp_path):
     assert len(stats(tmp_path)['located_nan']) == 4
     facts = json.loads((tmp_path / 'nan_4/case.json').read_text())
     assert facts['last_checkpoint'].endswith('epoch_1.pth') and facts['seed'] == 7
+
+
+def test_what_was_found_is_still_told_after_a_resume(tmp_path):
+    train(tmp_path, Plant([2]), on_nan='skip', locate_nan=True, checkpoint=OURS)
+    train(tmp_path, Plant([11]), on_nan='skip', locate_nan=True, checkpoint=OURS, epochs=4, resume=True)
+    assert [found['iter'] for found in stats(tmp_path)['located_nan']] == [2, 11]
+
+
+TWO_RANKS = '''
+import os, sys
+sys.path.insert(0, {tests!r})
+import torch
+import torch.distributed as dist
+from test_reactions import Plant
+from toy_runner import Net, make_runner
+from mmckpt.errors import StoppedByMonitor
+
+class Talks(Net):
+    """Has a collective of the default group and one of a group of its own in the forward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.group, self.group_size, self.passes = dist.group.WORLD, 2, 0
+
+    def forward(self, inputs, target=None, mode='tensor'):
+        self.passes += 1
+        if dist.get_world_size() == 1:
+            # Looking for the cause: rank 1 does not get as far as rank 0.
+            assert self.group_size == 1
+            if self.rank == 1:
+                raise RuntimeError('no memory left')
+        for group in (None, self.group):
+            dist.all_reduce(inputs.detach().sum(), group=group)
+        return super().forward(inputs, target, mode)
+
+dist.init_process_group('gloo')
+rank = dist.get_rank()
+model, folder = Talks(), sys.argv[1]
+model.rank = rank
+told = [sys.executable, '-c', 'import sys; open(sys.argv[1], "a").write(sys.stdin.read() + chr(10))', folder + '/told']
+monitor = dict(type='mmckpt.TrainingMonitorHook', on_nan='stop', locate_nan=True, report=False,
+               notify=[dict(type='command', command=told)])
+runner = make_runner(folder, [{{}}] * 3, [monitor, Plant([2] if rank else [])], model=model)
+try:
+    runner.train()
+except StoppedByMonitor:
+    assert (model.group_size, dist.get_world_size()) == (2, 2) and model.group is dist.group.WORLD
+    open(f'{{folder}}/stopped_{{rank}}', 'w').write(str(model.passes))
+dist.destroy_process_group()
+sys.stdout.flush()
+# torch 2.13 aborts now and then when an interpreter ends after gloo.
+os._exit(0)
+'''
+
+
+def test_a_rank_whose_search_fails_leaves_no_other_waiting_and_the_stop_is_told_once(tmp_path):
+    run_on_two_ranks(TWO_RANKS, tmp_path)
+    assert [(tmp_path / f'stopped_{rank}').read_text() for rank in (0, 1)] == ['3', '3']
+    (found,) = stats(tmp_path)['located_nan']
+    assert found['kind'] == 'batch' and found['text'].startswith('[rank 1] inputs[0] of the batch is nan')
+    assert 'no memory left' in found['text']
+    assert (tmp_path / 'told').read_text().count('Training stopped by the monitor') == 1
 
 
 def test_a_batch_that_cannot_be_kept_does_not_stop_the_training(tmp_path, monkeypatch):
@@ -256,6 +319,16 @@ class Preprocessed(Net):
 def test_a_preprocessor_beside_the_model_in_the_config_is_replayed(tmp_path):
     case = case_of(tmp_path, 'Preprocessed', Plant([5], 0.), data_preprocessor=dict(type='Shifts'))
     assert main(['replay', str(case)]) == 0
+
+
+def test_a_case_from_a_gpu_is_replayed_without_one(tmp_path, capsys, monkeypatch):
+    case = case_of(tmp_path, 'ReplayNet', Plant([5]))
+    batch = torch.load(case / 'batch.pth', weights_only=True)
+    # What torch writes of a tensor that lies on a GPU.
+    monkeypatch.setattr(torch.serialization, 'location_tag', lambda storage: 'cuda:0')
+    torch.save(batch, case / 'batch.pth')
+    assert main(['replay', str(case), '--device', 'cpu']) == 0
+    assert 'first: batch inputs[0]' in capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.parametrize('damage, text', [
