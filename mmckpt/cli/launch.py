@@ -122,6 +122,10 @@ def prepare_for_cpu(cfg: Config) -> None:
     if type_name(wrapper).endswith('DistributedDataParallel') or 'type' not in wrapper:
         # The Runner's own default is [LOCAL_RANK], which DDP refuses for a module on the CPU.
         wrapper.setdefault('device_ids', None)
+    if type_name(cfg.get('runner_type')) == 'FlexibleRunner':
+        strategy = dict(cfg.get('strategy') or dict(type='DDPStrategy'))
+        if type_name(strategy) == 'DDPStrategy' and strategy.get('model_wrapper') is None:
+            cfg.strategy = dict(strategy, model_wrapper=wrapper)
 
 
 def _join_with_gloo(launcher: str, dist_cfg: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from mmckpt.hooks import checkpoint_arguments, run_store
 from mmckpt.hooks.best_files import BestFiles
 from mmckpt.hooks.best_metrics import BestMetrics
 from mmckpt.hooks.capture import StateCapture
+from mmckpt.hooks.flexible import prepare_before_load
 from mmckpt.hooks.mapped_resume import MappedResume
 from mmckpt.hooks.monitored_metrics import warn_of_impossible
 from mmckpt.hooks.periodic_files import resume_last, save_periodic, save_unsaved_end
@@ -89,12 +90,15 @@ class CheckpointHook(_CheckpointHook):
 
     _default_greater_keys = list(DEFAULT_GREATER)
     _default_less_keys = list(DEFAULT_LESS)
+    # A FlexibleRunner calls `before_run` of this hook before it loads, as a Runner does.
+    prepares_load = True
 
     def __init__(self, *args: Any, max_overhead: float = 0.01, mtbf: str | float | None = None,
                  history: int = 1000, save_on_exception: bool = False, keep_every: int = -1,
                  store: dict | None = None, **kwargs: Any) -> None:
         arguments, self.selections = checkpoint_arguments.split_save_best(super().__init__, args, kwargs)
         super().__init__(**arguments)
+        prepare_before_load()
         checkpoint_arguments.check_arguments(self, keep_every, history)
         self._auto = checkpoint_arguments.auto_schedule(self.interval, max_overhead, mtbf)
         self.history = history

@@ -17,7 +17,6 @@ import torch._dynamo
 from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
-from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
 import mmckpt.cli.launch
@@ -25,6 +24,7 @@ import mmckpt.data
 import mmckpt.hooks
 import mmckpt.loops
 import mmckpt.optim_wrapper
+from mmckpt.cli.config import build_runner
 
 PROJECT = Path(__file__).parent / 'project'
 
@@ -86,4 +86,4 @@ def _train(config, work_dir, resume, kill, load_from, hooks, overrides):
         event, nth, *how = kill
         cfg.custom_hooks.append(dict(type='KillHook', event=event, nth=nth, how=how[0] if how else 'kill'))
     with mmckpt.cli.launch.process_group(cfg, cfg.get('launcher', 'none')):
-        Runner.from_cfg(cfg).train()
+        build_runner(cfg).train()
