@@ -44,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='leave out weights with such names')
     parser.add_argument('--metric', action='append', default=[], metavar='OLD=NEW',
                         help='the name that a metric has in the new project')
+    parser.add_argument('--optimizers', metavar='NAME,NAME',
+                        help='names of several optimizers in the new project, in the order of the file')
     parser.add_argument('--epoch', type=int, metavar='N', help='completed epochs, if the file does not say')
     parser.add_argument('--iter', type=int, metavar='N', help='completed iterations, if the file does not say')
     parser.add_argument('--weights-only', action='store_true', help='leave the training state out')
@@ -61,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f'a file in the form {form} is not called {target.name}')
     content = open_file(source)
     wishes = Wishes(read_rules(args.map, args.map_regex, args.drop), _metrics(args.metric), args.epoch, args.iter,
-                    args.weights_only or form == 'safetensors')
+                    args.weights_only or form == 'safetensors', _names(args.optimizers))
     converted = to_mmengine(content, wishes)
     if form == 'lightning':
         converted = to_lightning(converted)
@@ -78,6 +80,13 @@ def _report(converted: Converted, title: str) -> None:
         print(f'  {clean(part).ljust(width)}  {clean(text)}')
     for part, reason in converted.lost.items():
         warn(f'not mapped: {clean(part)}: {printable(reason)}')
+
+
+def _names(text: str | None) -> list[str]:
+    names = [name.strip() for name in text.split(',')] if text else []
+    if len(set(names)) != len(names) or '' in names:
+        raise UsageError(f'--optimizers takes names that differ, NAME,NAME; got {text!r}')
+    return names
 
 
 def _metrics(texts: list[str]) -> dict[str, str]:

@@ -210,8 +210,11 @@ def _seed_of_training_state(path: Path) -> int | None:
         checkpoint: dict[str, Any] = load_checkpoint(path, mmap=True)
     except IncompatibleCheckpointError:
         checkpoint = {}
-    if not checkpoint or (not is_own_form(checkpoint) and anatomy(open_file(path).tree).optimizers):
-        checkpoint = read_foreign(path).checkpoint
+    if not checkpoint or not is_own_form(checkpoint):
+        optimizers = anatomy(open_file(path).tree).optimizers
+        if not checkpoint or optimizers:
+            # Several have names in the Runner only, which is not there yet.
+            checkpoint = read_foreign(path, optimizers=[str(i) for i in range(len(optimizers))]).checkpoint
     meta = checkpoint.get('meta', {})
     absent = [key for key in ('message_hub', 'state_dict') if key not in checkpoint]
     absent += [f"meta['{key}']" for key in ('epoch', 'iter') if key not in meta]

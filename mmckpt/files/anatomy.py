@@ -7,7 +7,7 @@ from typing import Any
 
 from mmckpt.files.hand_written_parts import hand_written_parts
 from mmckpt.files.lightning_parts import lightning_parts
-from mmckpt.files.parts import Anatomy, Best, count, is_weights, listed, number, states_in
+from mmckpt.files.parts import Anatomy, Best, count, is_weights, listed, names_in, number, states_in
 
 __all__ = ['Anatomy', 'Best', 'anatomy', 'is_weights', 'number']
 
@@ -43,7 +43,7 @@ def _mmengine(tree: dict, meta: dict) -> Anatomy:
         # MMEngine swaps the two when it saves: what is called averaged here are the model's own.
         own = {key[7:]: value for key, value in ema.items() if key.startswith('module.')}
         found.raw = {**found.weights, **own}
-    found.optimizers = states_in(tree.get('optimizer'))
+    found.optimizers, found.optimizer_names = states_in(tree.get('optimizer')), names_in(tree.get('optimizer'))
     found.schedulers = listed(tree.get('param_schedulers'))
     found.epoch, found.iter = count(meta.get('epoch')), count(meta.get('iter'))
     hub = tree.get('message_hub')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,14 +11,17 @@ from mmckpt.files.anatomy import Anatomy, anatomy
 from mmckpt.files.content import Content
 from mmckpt.files.converted import Converted, Wishes
 from mmckpt.files.key_rules import without_wrapper
+from mmckpt.files.optimizers import misfit, misfit_of_several, schedulers_of_several
 from mmckpt.files.random_streams import random_streams
 from mmckpt.files.schedules import mapped_schedulers
 from mmckpt.files.values import ValueReader
 from mmckpt.files.writing import meta_of_header
 from mmckpt.store import load_checkpoint
 
-# Buffers, which no optimizer knows.
-_BUFFERS = ('running_mean', 'running_var', 'num_batches_tracked')
+# Why the state of a callback that comes with Lightning has no place.
+_CALLBACKS = {'Timer': 'a limit of time counts from the start of each process here (PreemptionHook, time_limit)',
+              'Finetuning': 'MMEngine has no hook that thaws layers: freeze and thaw them in the config of each stage',
+              'StochasticWeightAveraging': 'it has averaged nothing so far'}
 
 
 def to_mmengine(content: Content, wishes: Wishes | None = None) -> Converted:
@@ -51,6 +53,7 @@ class _Conversion:
         self.content, self.parts, self.wishes = content, parts, wishes
         self.reader = ValueReader()
         self.out = Converted({})
+        self.named: dict[str, dict[str, Any]] = {}
 
     def run(self) -> Converted:
         meta = self._meta()
@@ -120,28 +123,32 @@ class _Conversion:
         average, training = (other, weights) if kind == 'averaged' else (weights, other)
         # MMEngine keeps the average where it is loaded from, and the weights in training beside it.
         self.out.checkpoint['state_dict'] = {**weights, **average}
+        # At 0 the first update would put the weights in training in the place of the average.
+        steps = max(1, self.parts.averages or self.parts.iter or 1)
         self.out.checkpoint['ema_state_dict'] = {
-            'steps': torch.tensor(0), **{f'module.{k}': training[k] for k in weights if k in training}}
-        self.out.kept['EMA'] = f'{len(other)} averaged weights; EMAHook takes them'
+            'steps': torch.tensor(steps), **{f'module.{k}': training[k] for k in weights if k in training}}
+        self.out.kept['EMA'] = f'{len(other)} averaged weights after {steps} iterations; EMAHook takes them'
 
     def _optimizer(self) -> None:
-        states = self.parts.optimizers
-        if len(states) > 1:
-            self.out.lost['optimizers'] = (f'there are {len(states)}, and which one is which in an OptimWrapperDict is '
-                                           'not in the file')
-        if len(states) != 1:
-            return
         lost: dict[str, str] = {}
-        state = self.reader.tree(states[0], lost)
-        reason = next((f'{k}: {v}' for k, v in lost.items()), None) or _misfit(
-            state, self.out.checkpoint['state_dict'])
+        states = [self.reader.tree(state, lost) for state in self.parts.optimizers]
+        names = list(self.wishes.optimizers) or self.parts.optimizer_names
+        if len(states) > 1 and len(names) != len(states):
+            self.out.lost['optimizers'] = (
+                f'there are {len(states)}, and what they are called in your OptimWrapperDict is not in the file; pass '
+                '--optimizers NAME,NAME in this order: ' + ', '.join(map(_size, states)))
+        if not states or 'optimizers' in self.out.lost:
+            return
+        weights = self.out.checkpoint['state_dict']
+        self.named = dict(zip(names, states)) if len(states) > 1 else {}
+        reason = next((f'{k}: {v}' for k, v in lost.items()), None) or (
+            misfit_of_several(self.named, weights) if self.named else misfit(states[0], weights))
         if reason:
             self.out.lost['optimizer'] = reason
             return
-        self.out.checkpoint['optimizer'] = state
-        groups = state['param_groups']
-        self.out.kept['optimizer'] = (f"{sum(len(g['params']) for g in groups)} parameters in {len(groups)} group(s), "
-                                      f"lr {groups[0].get('lr')}")
+        self.out.checkpoint['optimizer'] = self.named or states[0]
+        for name, state in self.named.items() or [('', states[0])]:
+            self.out.kept[f'optimizer {name}'.rstrip()] = f"{_size(state)}, lr {state['param_groups'][0].get('lr')}"
 
     def _progress(self, meta: dict[str, Any]) -> None:
         epoch = self.parts.epoch if self.wishes.epoch is None else self.wishes.epoch
@@ -161,7 +168,9 @@ class _Conversion:
             self.out.lost['schedule'] = ('mmcv 1.x keeps none, it followed from the epoch: the schedulers of the '
                                          'config start at their first step')
             return
-        states, kept, lost = mapped_schedulers([self.reader.tree(s, {}) for s in self.parts.schedulers])
+        found = [self.reader.tree(s, {}) for s in self.parts.schedulers]
+        states: Any
+        states, kept, lost = schedulers_of_several(self.named, found) if self.named else mapped_schedulers(found)
         if states:
             self.out.checkpoint['param_schedulers'] = states
         self.out.kept.update(kept)
@@ -201,8 +210,10 @@ class _Conversion:
             self.out.checkpoint['mmckpt'] = own
         for name in self.parts.callbacks:
             kind = str(name).split('{')[0]
-            if kind not in ('ModelCheckpoint', 'EarlyStopping') and not ('Averaging' in kind and self.parts.raw):
-                self.out.lost[f'callback {kind}'] = 'no hook of MMEngine takes its state'
+            if kind in ('ModelCheckpoint', 'EarlyStopping') or ('Averaging' in kind and 'EMA' in self.out.kept):
+                continue
+            reasons = (reason for word, reason in _CALLBACKS.items() if word in kind)
+            self.out.lost[f'callback {kind}'] = next(reasons, 'no hook of MMEngine takes its state')
 
 
 def _renamed_mmengine(content: Content, parts: Anatomy, wishes: Wishes) -> Converted:
@@ -222,23 +233,14 @@ def _renamed_mmengine(content: Content, parts: Anatomy, wishes: Wishes) -> Conve
         out.checkpoint = {k: checkpoint[k] for k in ('meta', 'state_dict', 'ema_state_dict') if k in checkpoint}
     else:
         out.kept['all else'] = 'as it was'
-        reason = _misfit(checkpoint['optimizer'], renaming.renamed) if (
-            renaming.dropped and 'param_groups' in checkpoint.get('optimizer', ())) else None
+        states = checkpoint.get('optimizer') if renaming.dropped else None
+        reason = states and (misfit if 'param_groups' in states else misfit_of_several)(states, renaming.renamed)
         if reason:
             out.lost['optimizer'] = reason
             del checkpoint['optimizer']
     return out
 
 
-def _misfit(state: dict[str, Any], weights: Mapping[str, torch.Tensor]) -> str | None:
-    """Why moments cannot belong to weights: they follow the order of the parameters, without their names."""
-    shapes = iter([tuple(w.shape) for name, w in weights.items() if not name.endswith(_BUFFERS)])
-    for group in state['param_groups']:
-        for key in group['params']:
-            entry = state['state'].get(key)
-            values = entry.values() if isinstance(entry, dict) else ()
-            moments = [v for v in values if isinstance(v, torch.Tensor) and v.dim()]
-            if moments and not any(shape == tuple(moments[0].shape) for shape in shapes):
-                return (f'the moments of parameter {key} have the shape {tuple(moments[0].shape)}, and no weight that '
-                        'is left has it in this order')
-    return None
+def _size(state: dict[str, Any]) -> str:
+    groups = state['param_groups']
+    return f"{sum(len(g['params']) for g in groups)} parameters in {len(groups)} group(s)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,8 @@ class Wishes:
         epoch (int, optional): Completed epochs, instead of what the file says.
         iter (int, optional): Completed iterations, instead of what the file says.
         weights_only (bool): Whether training state is left out. Defaults to False.
+        optimizers (Sequence[str]): Names in the new project, in the order of the file, where there are several
+            optimizers. Defaults to those in the file, if it has some.
     """
 
     rules: KeyRules = field(default_factory=KeyRules)
@@ -29,6 +31,7 @@ class Wishes:
     epoch: int | None = None
     iter: int | None = None
     weights_only: bool = False
+    optimizers: Sequence[str] = ()
 
 
 @dataclass

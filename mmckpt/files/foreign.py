@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from mmckpt.errors import IncompatibleCheckpointError, MMCkptError
 from mmckpt.files.anatomy import is_weights
 from mmckpt.files.content import open_file
 from mmckpt.files.conversion import to_mmengine
-from mmckpt.files.converted import Converted
+from mmckpt.files.converted import Converted, Wishes
 from mmckpt.store import load_checkpoint
 from mmckpt.store.tree import map_tree
 
@@ -49,13 +49,15 @@ def needs_conversion(path: str) -> bool:
     return not is_weights(checkpoint) and not is_weights(checkpoint.get('state_dict'))
 
 
-def read_foreign(path: str | os.PathLike, map_location: Any = 'cpu') -> Converted:
+def read_foreign(path: str | os.PathLike, map_location: Any = 'cpu', optimizers: Sequence[str] = ()) -> Converted:
     """Read a checkpoint of any kind in MMEngine's form, as ``mmckpt convert`` without a map would write it.
 
     Args:
         path (str or Path): The file.
         map_location (Any): A device for the tensors; functions and dicts, as
             ``torch.load`` takes them, leave them on the CPU. Defaults to 'cpu'.
+        optimizers (Sequence[str]): Names of the optimizers here, where there
+            are several; they are matched in order. Defaults to those in the file.
 
     Returns:
         Converted: The checkpoint, and what was kept and lost.
@@ -71,7 +73,7 @@ def read_foreign(path: str | os.PathLike, map_location: Any = 'cpu') -> Converte
         raise IncompatibleCheckpointError(
             f'{path} would call {name} if it were loaded the old way: it is hostile, or made by something that no '
             f'training needs. Nothing was loaded; look at it with: mmckpt inspect {path}')
-    converted = to_mmengine(content)
+    converted = to_mmengine(content, Wishes(optimizers=optimizers))
     if str(map_location) != 'cpu' and isinstance(map_location, (str, torch.device)):
         converted.checkpoint = map_tree(converted.checkpoint, lambda tensor: tensor.to(map_location))
     return converted

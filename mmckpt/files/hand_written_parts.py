@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from mmckpt.files.nodes import Opaque
-from mmckpt.files.parts import Anatomy, Best, count, is_weights, listed, number, states_in
+from mmckpt.files.parts import Anatomy, Best, count, is_weights, listed, names_in, number, states_in
 
 WEIGHTS = ('state_dict', 'model_state_dict', 'model', 'net', 'network', 'module', 'weights', 'params', 'generator')
 AVERAGED = ('state_dict_ema', 'model_ema', 'ema_state_dict', 'ema_model', 'ema', 'params_ema', 'ema_model_state_dict')
@@ -34,6 +34,7 @@ def hand_written_parts(tree: dict) -> Anatomy:
         key = next((key for key in names if read(tree.get(key))), None)
         used.add(key)
         target += read(tree.get(key)) if key else []
+        found.optimizer_names = names_in(tree.get(key)) or found.optimizer_names
     # The name of the loss of this epoch is not the name of a best.
     for key, value in tree.items():
         score = number(value) if isinstance(key, str) and 'best' in key and 'epoch' not in key else None

@@ -33,13 +33,7 @@ def to_lightning(converted: Converted) -> Converted:
         states = list(optimizer.values()) if several else [optimizer]
         checkpoint['optimizer_states'] = [
             {k: v for k, v in state.items() if k in ('state', 'param_groups')} for state in states]
-    schedulers = source.get('param_schedulers')
-    if isinstance(schedulers, list):
-        # MMEngine has the warm-up and the rest as two; PyTorch chains them in a class of its own.
-        if len(schedulers) == 1:
-            checkpoint['lr_schedulers'] = [back_to_torch(schedulers[0])]
-        elif schedulers:
-            lost['schedulers'] = f'there are {len(schedulers)}, which Lightning would all run at the same time'
+    _schedulers(checkpoint, source.get('param_schedulers') or [], lost)
     if 'hyper_parameters' in meta:
         checkpoint['hyper_parameters'] = meta['hyper_parameters']
     if 'ema_state_dict' in source:
@@ -48,6 +42,19 @@ def to_lightning(converted: Converted) -> Converted:
         checkpoint['averaging_state'] = {'n_averaged': source['ema_state_dict'].get('steps')}
     _callbacks(checkpoint, source, lost)
     return Converted(checkpoint, dict(converted.kept), lost)
+
+
+def _schedulers(checkpoint: dict[str, Any], schedulers: Any, lost: dict[str, str]) -> None:
+    lists = list(schedulers.values()) if isinstance(schedulers, dict) else [schedulers]
+    most = max(map(len, lists))
+    if most > 1:
+        # MMEngine has the warm-up and the rest as two; PyTorch chains them in a class of its own.
+        lost['schedulers'] = f'there are {most} for an optimizer, which Lightning would all run at the same time'
+        return
+    try:
+        checkpoint['lr_schedulers'] = [back_to_torch(state) for states in lists for state in states]
+    except ValueError as error:
+        lost['schedulers'] = str(error)
 
 
 def _callbacks(checkpoint: dict[str, Any], source: dict[str, Any], lost: dict[str, str]) -> None:

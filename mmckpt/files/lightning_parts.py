@@ -14,7 +14,7 @@ def lightning_parts(tree: dict) -> Anatomy:
                     schedulers=listed(tree.get('lr_schedulers')))
     found.versions = {'lightning': str(tree.get('pytorch-lightning_version') or tree.get('lightning_version'))}
     if is_weights(tree.get('current_model_state')):
-        found.raw = tree['current_model_state']
+        found.raw, found.averages = tree['current_model_state'], count(entry_at(tree, 'averaging_state', 'n_averaged'))
     found.epoch, found.iter = _lightning_progress(tree)
     found.callbacks = tree['callbacks'] if isinstance(tree.get('callbacks'), dict) else {}
     for name, state in found.callbacks.items():
@@ -26,6 +26,10 @@ def lightning_parts(tree: dict) -> Anatomy:
         if str(name).startswith('EarlyStopping') and 'wait_count' in state:
             found.stopping = {**_key_arguments(str(name)), **{k: state.get(k) for k in ('wait_count', 'patience')},
                               'best_score': number(state.get('best_score'))}
+        if is_weights(state.get('average_model_state')) and count(state.get('n_averaged')) and found.raw is None:
+            # Averaged once an epoch, and EMAHook counts iterations.
+            found.averaged = state['average_model_state']
+            found.averages = int(state['n_averaged']) * max(1, (found.iter or 0) // (found.epoch or 1))
     if isinstance(tree.get('hyper_parameters'), dict):
         found.hyper_parameters = tree['hyper_parameters']
     known = {'epoch', 'global_step', 'pytorch-lightning_version', 'lightning_version', 'state_dict', 'loops',

@@ -38,7 +38,9 @@ class Anatomy:
         weights_at (str): The key that holds them; '' if the file is nothing else.
         raw (dict or None): Weights of the model in training, where ``weights`` are an average of them.
         averaged (dict or None): Averaged weights, where ``weights`` are those of the model in training.
+        averages (int or None): Updates of the average so far.
         optimizers (list[dict]): States of optimizers.
+        optimizer_names (list[str]): Their names, if the file has some.
         schedulers (list[dict]): States of schedulers.
         epoch (int or None): Completed epochs.
         iter (int or None): Completed iterations.
@@ -57,7 +59,9 @@ class Anatomy:
     weights_at: str = ''
     raw: dict[str, Any] | None = None
     averaged: dict[str, Any] | None = None
+    averages: int | None = None
     optimizers: list[dict] = field(default_factory=list)
+    optimizer_names: list[str] = field(default_factory=list)
     schedulers: list[Any] = field(default_factory=list)
     epoch: int | None = None
     iter: int | None = None
@@ -103,6 +107,13 @@ def states_in(value: Any) -> list[dict]:
     if isinstance(value, dict) and 'param_groups' not in value:
         parts = list(value.values())
     return [_numbered(part) for part in parts if _is_optimizer(part)]
+
+
+def names_in(value: Any) -> list[str]:
+    """Names of several optimizers in a value that has them as a dict."""
+    if not isinstance(value, dict) or 'param_groups' in value:
+        return []
+    return [str(name) for name, part in value.items() if _is_optimizer(part)]
 
 
 def _is_optimizer(value: Any) -> bool:

@@ -6,6 +6,7 @@ import os
 from itertools import chain
 from typing import Any
 
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import load_from_local
 
@@ -73,7 +74,7 @@ class MappedResume:
         except IncompatibleCheckpointError:
             checkpoint = {}
         if not is_own_form(checkpoint):
-            return _converted(path, map_location, runner.logger)
+            return _converted(path, map_location, runner)
         tensors = tensors_of([checkpoint.get(key) for key in _COPIED_BY_MODELS])
         starts = [t.data_ptr() for t in tensors if has_plain_storage(t) and t.device.type == 'cpu' and t.numel()]
         if starts:
@@ -92,9 +93,10 @@ def take_foreign_file(runner: Any) -> None:
         MappedResume().prepare(runner)
 
 
-def _converted(path: str, map_location: Any, logger: Any) -> dict[str, Any]:
+def _converted(path: str, map_location: Any, runner: Any) -> dict[str, Any]:
     """Read a file of another program and say what became of its parts."""
-    converted = read_foreign(path, map_location)
+    logger, wrapper = runner.logger, runner.optim_wrapper
+    converted = read_foreign(path, map_location, list(wrapper.keys()) if isinstance(wrapper, OptimWrapperDict) else ())
     logger.info(f'{path} is read as mmckpt convert would write it: ' + '; '.join(
         f'{part}: {text}' for part, text in converted.kept.items()))
     for part, reason in converted.lost.items():

@@ -34,6 +34,47 @@ def test_lightning_becomes_mmengine_with_best_score_counter_and_what_is_lost(mmc
     assert 'best_ckpt' not in read['message_hub']['runtime_info']
 
 
+def test_callbacks_of_lightning_are_mapped_or_named_with_the_reason(mmckpt, tmp_path):
+    callbacks = foreign.lightning().pytorch.callbacks
+    averaging = callbacks.StochasticWeightAveraging(1e-3, swa_epoch_start=1, device=None)
+    module, _ = foreign.fit_lightning(tmp_path, 4, callbacks=[averaging, callbacks.Timer()])
+    status, out, err = mmckpt('convert', tmp_path / 'last.ckpt', tmp_path / 'out.pth')
+    assert status == 0 and 'EMA ' in out and 'not mapped: callback Timer: a limit of time' in err
+    assert 'scheduler: MMEngine has no schedule that goes over to the rate of stochastic' in err
+    assert 'StochasticWeightAveraging' not in err
+    before, after = (torch.load(tmp_path / name, weights_only=True) for name in ('last.ckpt', 'out.pth'))
+    state = before['callbacks']['StochasticWeightAveraging']
+    for name, average in state['average_model_state'].items():
+        assert torch.equal(after['state_dict'][name], average)
+        assert torch.equal(after['ema_state_dict'][f'module.{name}'], before['state_dict'][name])
+    assert after['ema_state_dict']['steps'] == 6 * state['n_averaged'] > 0
+
+
+def test_several_optimizers_are_named_by_the_file_or_the_user(mmckpt, tmp_path):
+    model, first, scheduler = foreign.trained()
+    other = torch.optim.SGD(model.parameters(), 0.1)
+    common = {'model': model.state_dict(), 'epoch': 3, 'iter': 18}
+    states = {'g': first.state_dict(), 'd': other.state_dict()}
+    torch.save({**common, 'optimizers': states, 'scheduler': scheduler.state_dict()}, tmp_path / 'a.pth')
+    status, out, err = mmckpt('convert', tmp_path / 'a.pth', tmp_path / 'b.pth')
+    read = load_checkpoint(tmp_path / 'b.pth')
+    assert (status, err) == (0, '') and 'g scheduler' in out and list(read['optimizer']) == ['g', 'd']
+    # Only the first one was ever scheduled.
+    assert [len(states) for states in read['param_schedulers'].values()] == [1, 0]
+    torch.save({**common, 'optimizers': list(states.values())}, tmp_path / 'c.pth')
+    _, _, err = mmckpt('convert', tmp_path / 'c.pth', tmp_path / 'd.pth')
+    assert 'pass --optimizers NAME,NAME in this order: 4 parameters' in err
+    assert mmckpt('convert', tmp_path / 'c.pth', tmp_path / 'd.pth', '--optimizers', 'g,g')[0] == 2
+    mmckpt('convert', tmp_path / 'c.pth', tmp_path / 'd.pth', '--force', '--optimizers', 'x,y')
+    assert list(load_checkpoint(tmp_path / 'd.pth')['optimizer']) == ['x', 'y']
+    torch.save({**common, 'optimizers': states, 'scheduler': [scheduler.state_dict()] * 2}, tmp_path / 'e.pth')
+    _, _, err = mmckpt('convert', tmp_path / 'e.pth', tmp_path / 'f.pth')
+    assert 'schedulers: there are 2, and 1 of the 2 optimizers have had one' in err
+    mmckpt('convert', tmp_path / 'b.pth', tmp_path / 'g.ckpt')
+    lightning = torch.load(tmp_path / 'g.ckpt', weights_only=True)
+    assert len(lightning['optimizer_states']) == 2 and len(lightning['lr_schedulers']) == 1
+
+
 def test_rules_rename_drop_and_are_checked(mmckpt, tmp_path):
     torch.save({f'module.{k}': v for k, v in foreign.net().state_dict().items()}, tmp_path / 'in.pth')
     out = tmp_path / 'out.pth'

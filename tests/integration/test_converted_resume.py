@@ -12,6 +12,7 @@ import torch
 from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import CheckpointLoader, Runner
 from mmengine.runner.checkpoint import load_from_local
 
@@ -34,6 +35,24 @@ class Model(BaseModel):
         return dict(loss=(self.net(inputs) - targets).square().mean())
 
 
+class Pair(BaseModel):
+    """Two nets with an optimizer each."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = foreign.net(), foreign.net(6)
+
+    def forward(self, inputs, targets, mode='loss'):
+        raise NotImplementedError
+
+    def train_step(self, data, optim_wrapper):
+        losses = {}
+        for name in ('first', 'second'):
+            losses[name] = (getattr(self, name)(data['inputs']) - data['targets']).square().mean()
+            optim_wrapper[name].update_params(losses[name])
+        return losses
+
+
 class Batches(torch.utils.data.Dataset):
     """The samples of the foreign files."""
 
@@ -48,12 +67,13 @@ class Batches(torch.utils.data.Dataset):
 def runner(work_dir, epochs=5, optimizer='Adam', **kwargs):
     MMLogger._instance_dict.clear()
     hooks = kwargs.pop('custom_hooks', [])
+    schedule = kwargs.pop('param_scheduler', dict(type='StepLR', step_size=2, gamma=0.5))
+    wrapper = kwargs.pop('optim_wrapper', dict(optimizer=dict(type=optimizer, lr=0.01)))
     return Runner(
-        Model(), str(work_dir), train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        kwargs.pop('model', None) or Model(), str(work_dir), train_cfg=dict(by_epoch=True, max_epochs=epochs),
         train_dataloader=dict(dataset=Batches(), batch_size=4, collate_fn=dict(type='default_collate'),
                               sampler=dict(type='DefaultSampler', shuffle=False)),
-        optim_wrapper=dict(optimizer=dict(type=optimizer, lr=0.01)),
-        param_scheduler=dict(type='StepLR', step_size=2, gamma=0.5), custom_hooks=hooks,
+        optim_wrapper=wrapper, param_scheduler=schedule, custom_hooks=hooks,
         default_hooks=dict(checkpoint=dict(type='mmckpt.CheckpointHook', interval=1)),
         experiment_name=f'converted{next(_names)}', **kwargs)
 
@@ -101,6 +121,91 @@ def test_averaged_weights_of_lightning_are_those_of_emahook(tmp_path):
     for name, value in resumed.model.state_dict().items():
         assert torch.equal(value, checkpoint['current_model_state'][name])
         assert torch.equal(ema.state_dict()[name], checkpoint['state_dict'][name])
+
+
+def test_an_average_goes_on_in_emahook_to_the_bit(tmp_path):
+    for directory, epochs in (('straight', 5), ('begun', 3)):
+        # The function that rounds as EMAHook does.
+        averaging = foreign.lightning().pytorch.callbacks.WeightAveraging(
+            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9))
+        foreign.fit_lightning(tmp_path / directory, epochs, callbacks=[averaging])
+    expected = torch.load(tmp_path / 'straight/last.ckpt', weights_only=True)
+    resumed = runner(tmp_path / 'run', load_from=str(tmp_path / 'begun/last.ckpt'), resume=True,
+                     custom_hooks=[dict(type='EMAHook', momentum=1 - 0.9)])
+    resumed.train()
+    ended = torch.load(tmp_path / 'run/epoch_5.pth', weights_only=True)
+    for name, average in expected['state_dict'].items():
+        assert torch.equal(ended['state_dict'][name], average)
+        assert torch.equal(ended['ema_state_dict'][f'module.{name}'], expected['current_model_state'][name])
+
+
+def two_optimizers():
+    """The pair in Lightning."""
+    class Lit(foreign.lightning().LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.automatic_optimization = False
+            self.first, self.second = foreign.net(), foreign.net(6)
+
+        def training_step(self, batch, index):
+            for net, optimizer in zip((self.first, self.second), self.optimizers()):
+                optimizer.zero_grad()
+                self.manual_backward((net(batch[0]) - batch[1]).square().mean())
+                optimizer.step()
+
+        def on_train_epoch_end(self):
+            self.lr_schedulers().step()
+
+        def validation_step(self, batch, index):
+            self.log('val_loss', (self.first(batch[0]) - batch[1]).square().mean())
+
+        def configure_optimizers(self):
+            optimizers = [torch.optim.SGD(self.first.parameters(), 1e-2, 0.9),
+                          torch.optim.Adam(self.second.parameters(), 1e-2)]
+            return optimizers, [torch.optim.lr_scheduler.StepLR(optimizers[1], 2, 0.5)]
+
+    return Lit()
+
+
+@pytest.mark.parametrize('by_hand', [True, False])
+def test_two_optimizers_go_on_in_an_optim_wrapper_dict_to_the_bit(tmp_path, by_hand):
+    torch.manual_seed(2)
+    straight, other = two_optimizers(), two_optimizers()
+    other.load_state_dict(straight.state_dict())
+    foreign.fit_lightning(tmp_path / 'straight', 5, module=straight)
+    foreign.fit_lightning(tmp_path / 'begun', 3, module=other)
+    file = tmp_path / 'begun/last.ckpt'
+    if by_hand:
+        assert not main(['convert', str(file), str(tmp_path / 'a.pth'), '--optimizers', 'first,second'])
+        file = tmp_path / 'a.pth'
+    model = Pair()
+    wrapper = OptimWrapperDict(first=OptimWrapper(torch.optim.SGD(model.first.parameters(), 1e-2, 0.9)),
+                               second=OptimWrapper(torch.optim.Adam(model.second.parameters(), 1e-2)))
+    schedule = dict(first=[], second=dict(type='StepLR', step_size=2, gamma=0.5))
+    resumed = runner(tmp_path / 'run', model=model, optim_wrapper=wrapper, param_scheduler=schedule, resume=True,
+                     load_from=str(file))
+    resumed.train()
+    assert (resumed.epoch, resumed.iter) == (5, 30) and equal(model, straight)
+    assert wrapper['second'].param_groups[0]['lr'] == 0.0025 and wrapper['first'].param_groups[0]['lr'] == 0.01
+
+
+def test_a_warm_up_before_a_cosine_goes_on_as_two_schedulers_to_the_bit(tmp_path):
+    class Lit(type(foreign.lightning_module())):
+        def configure_optimizers(self):
+            optimizer = torch.optim.Adam(self.parameters(), 1e-2)
+            parts = [torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, total_iters=2),
+                     torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4)]
+            return [optimizer], [torch.optim.lr_scheduler.SequentialLR(optimizer, parts, [2])]
+
+    torch.manual_seed(3)
+    straight, other = Lit(), Lit()
+    other.load_state_dict(straight.state_dict())
+    foreign.fit_lightning(tmp_path / 'straight', 6, module=straight)
+    foreign.fit_lightning(tmp_path / 'begun', 3, module=other)
+    resumed = runner(tmp_path / 'run', 6, load_from=str(tmp_path / 'begun/last.ckpt'), resume=True, param_scheduler=[
+        dict(type='LinearLR', start_factor=0.1, end=3), dict(type='CosineAnnealingLR', T_max=4, begin=2)])
+    resumed.train()
+    assert resumed.epoch == 6 and equal(resumed.model.net, straight.net)
 
 
 def test_a_file_from_inside_an_epoch_says_so(tmp_path):
