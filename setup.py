@@ -24,7 +24,7 @@ setup(
     install_requires=[
         'torch>=2.6',
         'numpy',
-        'mmengine>=0.10.7,<0.11',
+        'mmengine>=0.10.5,<0.11',
         # MMEngine 0.10 imports pkg_resources, which setuptools 81 announces to remove and 82 removed.
         'setuptools>=77.0.3,<81',
         'xxhash>=3.0',

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 # The first version that works, and the first that does not; None where no such one is known.
-SUPPORTED = {'torch': ('2.6', None), 'mmengine': ('0.10.7', '0.11')}
+SUPPORTED = {'torch': ('2.6', None), 'mmengine': ('0.10.5', '0.11')}
 
 
 def check_version(package: str, found: str) -> None:

@@ -200,7 +200,7 @@ HOSTILE = [
     (Call(Named('os', 'system'), 'touch {victim}'), 'blocked'),
     (Call(Call(getattr, Named('shutil', 'os'), 'system'), 'touch {victim}'), 'GLOBAL shutil.os'),
     (Call(subprocess.call, ['touch', '{victim}']), 'GLOBAL commands.call'),
-    (Call(eval, "open('{victim}', 'w')"), 'GLOBAL eval'),
+    (Call(eval, "open('{victim}', 'w')"), r'GLOBAL (builtins\.)?eval'),
     (functools.partial(os.system, 'touch {victim}'), 'GLOBAL functools.partial'),
     (Call(getattr, HistoryBuffer, 'register_statistics'), "asks for 'register_statistics'"),
     (Call(getattr, HistoryBuffer, '__init__'), "asks for '__init__'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 
@@ -34,7 +35,8 @@ def test_what_is_no_number_is_nan(text):
 
 @pytest.mark.parametrize('text, character, reason', [
     ('AP +* PCK', 5, 'invalid syntax'),
-    ('AP + (PCK', 6, "was never closed"),
+    # Python 3.9 does not remember where the parenthesis was opened.
+    ('AP + (PCK', *((6, 'was never closed') if sys.version_info >= (3, 10) else (9, 'unexpected EOF'))),
     ('AP ** 2', 1, 'the operator Pow is not allowed'),
     ('AP + PCK // 2', 6, 'the operator FloorDiv is not allowed'),
     ('AP + __import__("os").system("ls")', 6, 'only min, max, abs can be called'),
