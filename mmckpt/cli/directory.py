@@ -16,6 +16,7 @@ from mmckpt.store.intent import settle_intent
 from mmckpt.store.lock import DirectoryLock
 from mmckpt.store.rebuild import PATTERN, rebuild_index
 from mmckpt.store.record import Record, newest_first
+from mmckpt.store.unit import MANIFEST, is_unit
 from mmckpt.store.view import StoreView
 
 # Why files are rejected is told by the commands, in their own form.
@@ -60,7 +61,8 @@ def read_directory(path: str | Path) -> Directory:
         raise CheckpointNotFoundError(
             f'{path} {what}: pass the directory that holds the checkpoints of a run (this is {Path.cwd()}).')
     index, fault = load_index(directory)
-    files = sorted(file for file in directory.glob(PATTERN) if file.is_file() and not file.is_symlink())
+    files = sorted(file for file in directory.glob(PATTERN)
+                   if (file.is_file() or is_unit(file)) and not file.is_symlink())
     if index is None and not fault and not files:
         raise CheckpointNotFoundError(
             f'{path} holds no checkpoints: there are neither {PATTERN} files nor an {INDEX_NAME}.')
@@ -94,9 +96,9 @@ def files_of(directory: Path, records: Sequence[Record]) -> list[list[Record]]:
 
 
 def file_id(path: Path) -> object:
-    """Return what all names of a file share; of a missing one its path."""
+    """Return what all names of a file share; of a missing one its path, of a directory what its manifests share."""
     try:
-        status = path.stat()
+        status = (path / MANIFEST if is_unit(path) else path).stat()
     except OSError:
         return path
     return status.st_dev, status.st_ino

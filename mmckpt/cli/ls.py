@@ -24,6 +24,7 @@ from mmckpt.cli.console import say, warn
 from mmckpt.cli.directory import Directory, file_id, files_of, read_directory
 from mmckpt.cli.soundness import byte_faults, quick_faults
 from mmckpt.monitor.liveness import is_alive
+from mmckpt.store.checks import stored_size
 from mmckpt.store.index import INDEX_NAME, Attempt
 
 HELP = 'list the checkpoints of a work directory and how its trainings ended'
@@ -136,7 +137,7 @@ def print_strangers(directory: Directory, faults: Mapping[str, str]) -> None:
             status = path.stat()
         except FileNotFoundError:
             continue
-        rows.append([path.name, shown_duration(time.time() - status.st_mtime), shown_bytes(status.st_size),
+        rows.append([path.name, shown_duration(time.time() - status.st_mtime), shown_bytes(stored_size(path)),
                      'BAD' if path.name in faults else 'ok'])
     if rows:
         title = ('Other files in it, which no training resumes from by itself' if directory.index == 'sound'
@@ -158,7 +159,7 @@ def _disk_use(directory: Directory) -> int:
     named = [directory.path / record.name for record in directory.view.records()]
     for path in [*named, *directory.strangers]:
         try:
-            sizes[file_id(path)] = path.stat().st_size
+            sizes[file_id(path)] = stored_size(path)
         except OSError:
             continue
     return sum(sizes.values())

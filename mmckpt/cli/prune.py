@@ -94,7 +94,7 @@ def _prepare(view: StoreView, args: argparse.Namespace) -> list[Record]:
 
 
 def _plan(view: StoreView, args: argparse.Namespace) -> list[_Run]:
-    there = [record for record in view.records() if (view.directory / record.name).is_file()]
+    there = [record for record in view.records() if (view.directory / record.name).exists()]
     chosen = there if args.all_runs else [r for r in there if r.run == view.index.current_run]
     if not chosen:
         hint = f' The {len(there)} of earlier runs are pruned with --all-runs.' if there else ''

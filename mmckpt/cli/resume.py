@@ -27,6 +27,7 @@ from mmckpt.hooks.remote_out_dir import RemoteOutDir
 from mmckpt.store import CheckpointStore, find_checkpoint, load_checkpoint, split_spec
 from mmckpt.store.pull import pull
 from mmckpt.store.remote import RemoteDirectory, is_remote
+from mmckpt.store.unit import STATE, is_unit
 
 _PATTERNS = ('*.pth', '*.pt', '*.ckpt', '*.safetensors')
 
@@ -124,7 +125,7 @@ def existing_checkpoint(path: str, work_dir: str) -> Path:
         found = find_checkpoint(*named)
         say(f'{path} is {found.path}' if not found.note else found.note)
         return found.path
-    if asked.is_file():
+    if asked.is_file() or is_unit(asked):
         _check_bytes(asked)
         return asked
     if asked.is_dir():
@@ -206,6 +207,9 @@ def _pointed_at(work_dir: str) -> str | None:
 
 
 def _seed_of_training_state(path: Path) -> int | None:
+    if path.is_dir():
+        # Which of its files hold weights and optimizer, the strategy that wrote them knows.
+        return load_checkpoint(path / STATE, mmap=True).get('meta', {}).get('seed')
     try:
         checkpoint: dict[str, Any] = load_checkpoint(path, mmap=True)
     except IncompatibleCheckpointError:

@@ -12,8 +12,10 @@ from typing import Callable, Union
 
 from mmckpt.cli.directory import Directory, file_id, read_directory
 from mmckpt.errors import CorruptCheckpointError, IncompatibleCheckpointError
+from mmckpt.store.checks import stored_size
 from mmckpt.store.loader import archive_fault, load_checkpoint
 from mmckpt.store.record import Record
+from mmckpt.store.unit import is_unit, unit_fault
 from mmckpt.store.view import StoreView
 
 # A file is known by its record, or without one by its path.
@@ -76,6 +78,8 @@ def faults_of(view: StoreView, targets: Sequence[Target]) -> dict[str, str]:
 def _byte_fault(view: StoreView, target: Target, on_bytes: Callable[[int], None]) -> str | None:
     if isinstance(target, Record):
         return view.verify(target, on_bytes)
+    if is_unit(target):
+        return unit_fault(target, None, on_bytes)
     if zipfile.is_zipfile(target):
         return archive_fault(target)
     return _opening_fault(target)
@@ -115,7 +119,7 @@ def _path(view: StoreView, target: Target) -> Path:
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return stored_size(path)
     except OSError:
         return 0
 

@@ -12,6 +12,7 @@ from mmckpt.errors import CheckpointNotFoundError
 from mmckpt.store import find_checkpoint, split_spec
 from mmckpt.store.index import INDEX_NAME, Index
 from mmckpt.store.record import Record
+from mmckpt.store.unit import is_unit
 
 HELP = 'check every byte of a checkpoint, or of all in a directory'
 EXAMPLES = """  %(prog)s work_dirs/run
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         say(f'{found.path} verifies' if not found.note else f'{found.note}; it verifies')
         return 0 if not found.note else 1
     path = Path(args.path)
-    if path.is_dir():
+    if path.is_dir() and not is_unit(path):
         return _verify_directory(read_directory(path))
     if not path.exists():
         raise CheckpointNotFoundError(

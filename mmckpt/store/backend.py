@@ -12,6 +12,7 @@ from typing import Callable, Protocol
 
 import xxhash
 
+from mmckpt.store.directories import is_directory, remove_directory, replace_directory
 from mmckpt.store.lock import process_start
 from mmckpt.store.sink import BufferedSink, DirectSink, Sink
 
@@ -25,6 +26,7 @@ class StorageBackend(Protocol):
 
     def create(self, path: Path) -> Sink: ...
     def replace(self, source: Path, target: Path) -> None: ...
+    def sync_file(self, path: Path) -> None: ...
     def sync_directory(self, directory: Path) -> None: ...
     def link(self, source: Path, target: Path) -> bool: ...
     def remove(self, path: Path) -> None: ...
@@ -44,8 +46,19 @@ class LocalBackend:
             return BufferedSink(path)
 
     def replace(self, source: Path, target: Path) -> None:
-        """Give a file its final name, in place of whatever had that name."""
-        os.replace(source, target)
+        """Give a file or directory its final name, in place of whatever had that name."""
+        if is_directory(source) or is_directory(target):
+            replace_directory(source, target, _aside(target))
+        else:
+            os.replace(source, target)
+
+    def sync_file(self, path: Path) -> None:
+        """Make the bytes of a file durable that somebody else has written."""
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def sync_directory(self, directory: Path) -> None:
         """Make names durable that were made, replaced or removed in a directory."""
@@ -70,8 +83,8 @@ class LocalBackend:
         return True
 
     def remove(self, path: Path) -> None:
-        """Remove a file that may be gone already."""
-        path.unlink(missing_ok=True)
+        """Remove a file or directory that may be gone already."""
+        remove_directory(path, path if path.name.startswith('.') else _aside(path))
 
     def free_bytes(self, directory: Path) -> int:
         """Return the bytes that this user may still write, quotas included where ``statvfs`` knows them."""
@@ -210,6 +223,11 @@ def temporary_path(target: Path) -> Path:
     """Return a hidden name beside ``target`` that tells which process is writing it."""
     owner = f'{socket.gethostname()}-{os.getpid()}-{process_start(os.getpid())}'
     return target.with_name(f'.{target.name}.{owner}{_TEMPORARY_SUFFIX}')
+
+
+def _aside(target: Path) -> Path:
+    """A hidden name for what is on its way out."""
+    return temporary_path(target.with_name(f'{target.name}.old'))
 
 
 def dead_temporaries(directory: Path) -> list[Path]:

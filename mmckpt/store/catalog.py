@@ -15,9 +15,10 @@ from mmckpt.store.backend import (
     write_temporary,
 )
 from mmckpt.store.index import INDEX_NAME, BrokenIndexError, Index, Leftover, dump_index, read_index
-from mmckpt.store.intent import note_intent, settle_intent
+from mmckpt.store.intent import note_intent, noted_record, settle_intent
 from mmckpt.store.rebuild import PATTERN, rebuild_index
 from mmckpt.store.record import Record
+from mmckpt.store.unit import stray_unit
 
 
 class Catalog:
@@ -42,16 +43,18 @@ class Catalog:
 
     def load(self) -> None:
         """Read the index, or rebuild it from the files, and clear away what a crash left."""
-        for path in dead_temporaries(self.directory):
-            self.logger.info('Removed %s, left by a process that is gone.', path.name)
-            self.backend.remove(path)
         try:
             index = read_index(self.directory)
+            if index is not None:
+                self._bring_back(index)
         except BrokenIndexError as error:
             self.logger.warning(
                 '%s of %s is broken: %s. It is rebuilt from the files; results of validations that only it '
                 'knew are lost.', INDEX_NAME, self.directory, error)
             index = None
+        for path in dead_temporaries(self.directory):
+            self.logger.info('Removed %s, left by a process that is gone.', path.name)
+            self.backend.remove(path)
         # A note of what was about to be committed means nothing to an index made anew from the files.
         index = rebuild_index(self.directory, self.logger) if index is None else settle_intent(self.directory, index)
         self.index = self._without_missing(index)
@@ -126,10 +129,21 @@ class Catalog:
         return _leftover_of(path) if path.exists() else Leftover(record.name, 0, 0)
 
     def _without_missing(self, index: Index) -> Index:
-        missing = [name for name in index.records if not (self.directory / name).is_file()]
+        missing = [name for name in index.records if not (self.directory / name).exists()]
         for name in missing:
             self.logger.warning('%s is in the index, but the file is missing: it is taken out.', name)
         return index.without(missing)
+
+    def _bring_back(self, index: Index) -> None:
+        """Give a directory its name where a crash came between the loss of an old one and the new one's."""
+        noted = noted_record(self.directory)
+        for record in [*([] if noted is None else [noted]), *index.records.values()]:
+            target = self.directory / record.name
+            stray = stray_unit(self.directory, record.name, record.digest) if (
+                record.is_directory and not target.exists()) else None
+            if stray is not None:
+                self.backend.replace(stray, target)
+                self.backend.sync_directory(self.directory)
 
     def _name_strangers(self) -> None:
         known = self.index.records

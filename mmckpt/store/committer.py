@@ -19,6 +19,7 @@ from mmckpt.store.pruner import Pruner, is_best
 from mmckpt.store.record import Record
 from mmckpt.store.serialize import write_state
 from mmckpt.store.space import estimate_bytes, megabytes
+from mmckpt.store.unit import StagedDirectory, link_unit, seal, unit_size
 
 
 class Committer:
@@ -54,16 +55,17 @@ class Committer:
         """Write a state and commit its record; return False if the disk failed.
 
         Args:
-            state (Any): The tree to write.
+            state (Any): The tree to write, or a directory that was written by others.
             draft (Record): The record without what only the write tells.
             point_last (bool): Whether ``last_checkpoint`` shall name the file.
 
         Raises:
             SaveError: If it is one failure too many in a row.
         """
-        expected, started = estimate_bytes(state), time.perf_counter()
+        staged, started = isinstance(state, StagedDirectory), time.perf_counter()
+        expected = unit_size(state.path) if staged else estimate_bytes(state)
         try:
-            self.pruner.make_room(draft, expected)
+            self.pruner.make_room(draft, 0 if staged else expected)
             record = self._write_file(state, draft, expected)
         except OSError as error:
             self._failed(draft.name, expected, error)
@@ -120,9 +122,12 @@ class Committer:
 
     def _write_file(self, state: Any, draft: Record, expected: int) -> Record:
         catalog = self.catalog
-        temporary, written = write_temporary(
-            catalog.backend, catalog.directory / draft.name, lambda file: write_state(state, file),
-            ProgressLog(draft.name, expected, self.logger))
+        progress = ProgressLog(draft.name, expected, self.logger)
+        if isinstance(state, StagedDirectory):
+            temporary, written = state.path, seal(catalog.backend, state.path, progress)
+        else:
+            temporary, written = write_temporary(
+                catalog.backend, catalog.directory / draft.name, lambda file: write_state(state, file), progress)
         record = replace(draft, seq=catalog.index.last_seq + 1, size=written.size, digest=written.digest,
                          time=time.time())
         catalog.publish(temporary, record)
@@ -130,6 +135,10 @@ class Committer:
 
     def _link_file(self, original: Record, target: Path) -> Path:
         backend = self.catalog.backend
+        if original.is_directory:
+            temporary, size = link_unit(backend, self.catalog.directory / original.name, target)
+            self.bytes_written += size
+            return temporary
         temporary, copied = link_temporary(backend, self.catalog.directory / original.name, target)
         if copied is not None:
             self.bytes_written += copied.size

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import xxhash
 
-from mmckpt.store.backend import StorageBackend, file_digest, write_text_durably
+from mmckpt.store.backend import StorageBackend, write_text_durably
+from mmckpt.store.checks import byte_fault
 from mmckpt.store.index import Index
 from mmckpt.store.record import Record
 
@@ -48,22 +49,20 @@ def settle_intent(directory: Path, index: Index) -> Index:
     Returns:
         Index: The same, or one with that record.
     """
-    try:
-        note = json.loads((directory / INTENT_NAME).read_text(encoding='utf-8'))
-        if note['digest'] != _digest(note['record']):
-            return index
-        record = Record.from_json(note['record'])
-        # A sequence number that the index has seen was committed, and perhaps dropped since.
-        if record.seq > index.last_seq and _holds(directory / record.name, record):
-            return index.with_records([record])
-    except (OSError, ValueError, KeyError, TypeError):
-        # No note, or one that was torn by the crash.
-        pass
+    record = noted_record(directory)
+    # A sequence number that the index has seen was committed, and perhaps dropped since.
+    if record is not None and record.seq > index.last_seq and byte_fault(directory / record.name, record) is None:
+        return index.with_records([record])
     return index
 
 
-def _holds(path: Path, record: Record) -> bool:
-    return path.stat().st_size == record.size and file_digest(path) == record.digest
+def noted_record(directory: Path) -> Record | None:
+    """Return the record that was about to be committed last, or None: no note, or one that was torn by a crash."""
+    try:
+        note = json.loads((directory / INTENT_NAME).read_text(encoding='utf-8'))
+        return Record.from_json(note['record']) if note['digest'] == _digest(note['record']) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _digest(content: dict) -> str:

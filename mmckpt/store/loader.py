@@ -18,6 +18,7 @@ from mmckpt.errors import (
     IncompatibleCheckpointError,
     near_matches,
 )
+from mmckpt.store.unit import is_unit
 
 _ZIP_MAGIC = b'PK\x03\x04'
 _PICKLE_MAGIC = b'\x80\x02'
@@ -83,6 +84,10 @@ def archive_fault(path: Path) -> str | None:
 
 def _check_kind(path: Path) -> bool:
     """Tell a zip (True) from an old-style torch file (False); raise for anything else."""
+    if is_unit(path):
+        raise IncompatibleCheckpointError(
+            f'{path} is a checkpoint in several files, which a strategy has written and only that strategy can load: '
+            'resume with the config of the run, or pass a checkpoint that is a file.')
     if path.is_dir():
         raise CheckpointNotFoundError(
             f'{path} is a directory; pass a checkpoint file in it. {_what_is_in(path)}')

@@ -49,7 +49,7 @@ class Mirror:
         self._there: Index | None = None
         self._wanted: tuple[Index, Retention] | None = None
         self._changed = threading.Condition()
-        self._busy = self._closed = False
+        self._busy = self._closed = self._told = False
         self._thread: threading.Thread | None = None
 
     def update(self, index: Index, retention: Retention) -> None:
@@ -59,8 +59,13 @@ class Mirror:
             index (Index): The local index.
             retention (Retention): The policy of the run.
         """
+        files = {name: record for name, record in index.records.items() if not record.is_directory}
+        if len(files) < len(index.records) and not self._told:
+            self._told = True
+            self.logger.warning('Checkpoints that are directories are not uploaded to %s; they stay in %s.',
+                                self.remote.url, self.directory)
         with self._changed:
-            self._wanted = index, retention
+            self._wanted = replace(index, records=files), retention
             self._changed.notify_all()
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name='mmckpt-mirror', daemon=True)

@@ -10,9 +10,11 @@ from typing import Any
 
 from mmckpt.errors import MMCkptError
 from mmckpt.store.backend import file_digest
+from mmckpt.store.checks import stored_size
 from mmckpt.store.index import Index
 from mmckpt.store.loader import archive_fault, load_checkpoint
 from mmckpt.store.record import FOREIGN, PERIODIC, Record
+from mmckpt.store.unit import STATE, is_unit, read_manifest, unit_fault
 
 PATTERN = '*.pth'
 
@@ -38,7 +40,8 @@ def rebuild_index(directory: Path, logger: Logger, trust: bool = False) -> Index
     for path in sorted(directory.glob(PATTERN)):
         checkpoint = _checkpoint_of(path, logger, trust)
         if checkpoint is not None:
-            found.append(_describe(path, checkpoint, '' if trust else file_digest(path)))
+            digest = read_manifest(path).digest if is_unit(path) else '' if trust else file_digest(path)
+            found.append(_describe(path, checkpoint, digest))
             notes.update(_notes_of(checkpoint))
     found = [_with_note(record, notes.get((record.name, record.epoch, record.iter))) for record in found]
     found.sort(key=lambda record: (record.epoch, record.iter, record.time, PERIODIC in record.roles))
@@ -70,27 +73,36 @@ def _with_note(record: Record, note: dict[str, Any] | None) -> Record:
 
 
 def _checkpoint_of(path: Path, logger: Logger, trust: bool) -> dict[str, Any] | None:
-    if path.is_symlink() or not path.is_file():
+    if path.is_symlink() or not (path.is_file() or is_unit(path)):
         return None
-    fault = None if trust else archive_fault(path)
-    if fault is None:
-        try:
-            checkpoint = load_checkpoint(path, mmap=True)
-        except (MMCkptError, OSError) as error:
-            fault = str(error)
+    # Of a directory, what tells step and bests is in a file of ours.
+    told_by = path / STATE if path.is_dir() else path
+    try:
+        fault = _fault(path, trust)
+        if fault is None:
+            checkpoint = load_checkpoint(told_by, mmap=True)
+    except (MMCkptError, OSError, ValueError) as error:
+        fault = str(error)
     if fault is not None:
         logger.warning('%s is not taken into the index: %s', path.name, fault)
         return None
-    if 'state_dict' not in checkpoint or 'meta' not in checkpoint:
+    if ('state_dict' not in checkpoint and told_by == path) or 'meta' not in checkpoint:
         return None
     return checkpoint
+
+
+def _fault(path: Path, trust: bool) -> str | None:
+    if path.is_dir():
+        # The digest is that of the manifest, so that one must be readable in any case.
+        return None if trust and read_manifest(path) else unit_fault(path, None)
+    return None if trust else archive_fault(path)
 
 
 def _describe(path: Path, checkpoint: dict[str, Any], digest: str) -> Record:
     meta, ours, status = checkpoint['meta'], checkpoint.get('mmckpt'), path.stat()
     return Record(
         name=path.name, seq=0, run=1, attempt=0, epoch=_count(meta, 'epoch'), iter=_count(meta, 'iter'),
-        time=status.st_mtime, size=status.st_size, digest=digest,
+        time=status.st_mtime, size=stored_size(path), digest=digest,
         roles=(FOREIGN,) if ours is None else (role_from_name(path.name),),
         val_pending=bool(ours and ours.get('val_pending')))
 

@@ -26,8 +26,9 @@ class Record:
         epoch (int): Completed epochs.
         iter (int): Completed iterations.
         time (float): Wall clock of the commit, in seconds since 1970; for people only.
-        size (int): Bytes of the file.
-        digest (str): ``'xxh3-128:<hex>'`` of its bytes, or ``''`` where it was never computed.
+        size (int): Bytes of the file, or of all files of a directory.
+        digest (str): ``'xxh3-128:<hex>'`` of its bytes, ``'tree-xxh3-128:<hex>'`` of the manifest of a
+            directory, or ``''`` where it was never computed.
         roles (tuple[str, ...]): What the file is kept for: ``'periodic'``, ``'best:AP'``, ``'foreign'``.
         scores (dict[str, float]): Score by which it was judged, by metric. Defaults to {}.
         metrics (dict[str, float]): Metrics of the validation at its step. Defaults to {}.
@@ -58,6 +59,11 @@ class Record:
     val_pending: bool = False
     post_validation: dict[str, Any] | None = None
     rules: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it is a directory of files, which count as one checkpoint."""
+        return self.digest.startswith('tree-')
 
     def to_json(self) -> dict[str, Any]:
         """Return the record in types that every JSON reader takes (NaN and inf as strings)."""

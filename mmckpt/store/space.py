@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mmckpt.store.directories import files_below, is_directory
 from mmckpt.store.tree import has_plain_storage, tensors_of
 
 # Pickled structure, log history and zip headers, roughly.
@@ -73,17 +74,25 @@ def bytes_on_disk(paths: list[Path]) -> int:
 
 
 def sizes_on_disk(paths: list[Path]) -> list[int]:
-    """Return the bytes of each file of which no name is left when all of these names go."""
+    """Return the bytes of each file (or directory) of which no name is left when all of these names go."""
+    # Bytes, names left and the first path of each file, by inode.
     sizes: dict[int, int] = {}
     names_left: dict[int, int] = {}
+    owners: dict[int, Path] = {}
     for path in paths:
-        try:
-            status = path.stat()
-        except OSError:
-            continue
-        sizes[status.st_ino] = status.st_size
-        names_left[status.st_ino] = names_left.get(status.st_ino, status.st_nlink) - 1
-    return [size for inode, size in sizes.items() if names_left[inode] == 0]
+        for file in files_below(path) if is_directory(path) else [path]:
+            try:
+                status = file.stat()
+            except OSError:
+                continue
+            sizes[status.st_ino] = status.st_size
+            names_left[status.st_ino] = names_left.get(status.st_ino, status.st_nlink) - 1
+            owners.setdefault(status.st_ino, path)
+    freed: dict[Path, int] = {}
+    for inode, size in sizes.items():
+        if names_left[inode] == 0:
+            freed[owners[inode]] = freed.get(owners[inode], 0) + size
+    return list(freed.values())
 
 
 def megabytes(count: float) -> str:

@@ -20,6 +20,7 @@ from mmckpt.store.outbox import Outbox, Stage
 from mmckpt.store.pruner import Pruner
 from mmckpt.store.record import Record, check_name
 from mmckpt.store.session import Session
+from mmckpt.store.unit import StagedDirectory, stage
 from mmckpt.store.view import PathLike, StoreView, read_view
 from mmckpt.store.writer import Job
 
@@ -191,7 +192,8 @@ class CheckpointStore(StoreView):
         Args:
             name (str): File name in the directory; an older file of that name
                 is replaced, never overwritten.
-            state (Any): Nested dicts, lists and tuples of tensors and picklable values.
+            state (Any): Nested dicts, lists and tuples of tensors and picklable values, or
+                what :meth:`stage_directory` returned.
             progress (Progress): Completed counts.
             roles (Sequence[str]): What it is kept for.
             scores (Mapping[str, float], optional): Score of each best role. Defaults to None.
@@ -210,6 +212,15 @@ class CheckpointStore(StoreView):
         """
         draft = self._session.draft(name, progress, roles, scores, metrics, rules, val_pending)
         return self._outbox.put(name, state, lambda staged: self._committer.write(staged, draft, point_last))
+
+    def stage_directory(self, name: str) -> StagedDirectory:
+        """Make a hidden directory for a checkpoint that others write; pass it to :meth:`write` as the state then.
+
+        Raises:
+            OSError: If it cannot be made.
+        """
+        check_name(name)
+        return stage(self._committer.catalog.backend, self.directory / name)
 
     def link(self, source: str, name: str, *, roles: Sequence[str], scores: Mapping[str, float] | None = None,
              metrics: Mapping[str, float] | None = None, point_last: bool = False,

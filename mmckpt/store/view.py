@@ -7,10 +7,9 @@ import os
 from pathlib import Path
 from typing import Callable, Union
 
-from mmckpt.store.backend import file_digest
+from mmckpt.store.checks import byte_fault, size_fault
 from mmckpt.store.index import BrokenIndexError, Index, read_index
 from mmckpt.store.intent import settle_intent
-from mmckpt.store.loader import archive_fault
 from mmckpt.store.rebuild import rebuild_index
 from mmckpt.store.record import Record, newest_first
 
@@ -81,13 +80,7 @@ class StoreView:
         Returns:
             str, optional: The reason why the file is bad, or None if it has the right size.
         """
-        try:
-            size = (self.directory / record.name).stat().st_size
-        except FileNotFoundError:
-            return 'the file is missing'
-        except OSError as error:
-            return f'it cannot be read ({error})'
-        return None if size == record.size else f'it has {size} bytes, but {record.size} were written'
+        return size_fault(self.directory / record.name, record)
 
     def verify(self, record: Record, on_bytes: Callable[[int], None] = lambda size: None) -> str | None:
         """Check size and bytes of a file against its record.
@@ -99,21 +92,7 @@ class StoreView:
         Returns:
             str, optional: The reason why the file is bad, or None if it is sound.
         """
-        fault = self.check_size(record)
-        if fault is not None:
-            return fault
-        path = self.directory / record.name
-        try:
-            if not record.digest:
-                return archive_fault(path)
-            digest = file_digest(path, on_bytes)
-        except FileNotFoundError:
-            return 'the file is missing'
-        except OSError as error:
-            return f'it cannot be read ({error})'
-        if digest != record.digest:
-            return f'its bytes have the digest {digest}, but {record.digest} was written'
-        return None
+        return byte_fault(self.directory / record.name, record, on_bytes)
 
 
 def read_view(directory: PathLike, logger: logging.Logger | None = None) -> StoreView:

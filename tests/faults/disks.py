@@ -12,6 +12,7 @@ from mmckpt.policy.retention import AnyOf, KeepBest, KeepLast
 from mmckpt.progress import Progress
 from mmckpt.store import CheckpointStore
 from mmckpt.store.backend import LocalBackend
+from mmckpt.store.unit import STATE
 
 RETENTION = AnyOf(KeepLast(2), KeepBest('best:AP', 1, 'greater'))
 
@@ -44,6 +45,10 @@ class StepBackend(LocalBackend):
     def replace(self, source, target):
         self.step()
         super().replace(source, target)
+
+    def sync_file(self, path):
+        self.step()
+        super().sync_file(path)
 
     def sync_directory(self, directory):
         self.step()
@@ -93,8 +98,7 @@ class PowerCutBackend(StepBackend):
 
     def keep(self, path):
         kept = self.attic / str(len(list(self.attic.iterdir())))
-        if path.exists():
-            shutil.copy2(path, kept)
+        copy(path, kept)
         return kept
 
     def replace(self, source, target):
@@ -119,9 +123,15 @@ class PowerCutBackend(StepBackend):
     def cut(self, forgotten):
         for changes in list(reversed(self.undo))[:forgotten]:
             for content, path in changes:
-                path.unlink(missing_ok=True)
-                if content.exists():
-                    shutil.copy2(content, path)
+                LocalBackend.remove(self, path)
+                copy(content, path)
+
+
+def copy(source, target):
+    if source.is_dir():
+        shutil.copytree(source, target)
+    elif source.exists():
+        shutil.copy2(source, target)
 
 
 def fault_state(step):
@@ -149,7 +159,7 @@ class Scenario:
         for step in steps:
             # Step 4 takes a name that is in use.
             name = f'epoch_{2 if step == 4 else step}.pth'
-            if store.write(name, fault_state(step), progress=Progress(step, step), roles=('periodic',),
+            if store.write(name, self.state(name, step), progress=Progress(step, step), roles=('periodic',),
                            val_pending=True):
                 self.promised = step
             if step % 2:
@@ -159,9 +169,23 @@ class Scenario:
             store.amend([name], metrics={'AP': step / 10}, post_validation={'step': step}, val_pending=False)
         store.close('finished')
 
+    def state(self, name, step):
+        return fault_state(step)
+
     def die(self):
         """Let the lock go, as the death of the process would."""
         self.store._session.leave()
+
+
+class DirectoryScenario(Scenario):
+    """The same with a directory of two files, one below another, in place of each file."""
+
+    def state(self, name, step):
+        staged = self.store.stage_directory(name)
+        (staged.path / 'model').mkdir()
+        torch.save(fault_state(step)['state_dict'], staged.path / 'model/rank_0.pth')
+        torch.save(fault_state(step), staged.path / STATE)
+        return staged
 
 
 def check(directory, promised, best_promised=False):
@@ -170,7 +194,8 @@ def check(directory, promised, best_promised=False):
     faults = {record.name: view.verify(record) for record in view.records()}
     assert not any(faults.values()), faults
     for record in view.records():
-        assert record.epoch == torch.load(directory / record.name, weights_only=True)['meta']['epoch']
+        path = directory / record.name
+        assert record.epoch == torch.load(path / STATE if path.is_dir() else path, weights_only=True)['meta']['epoch']
     if promised is not None:
         assert view.latest_valid().epoch >= promised
     if best_promised:
