@@ -15,7 +15,8 @@ from mmckpt.errors import UsageError
 from mmckpt.files import Content, open_file
 from mmckpt.files.anatomy import anatomy
 from mmckpt.files.outline import Line, clean, leaves, matching, outline, printable, shown_shape
-from mmckpt.files.values import Statistics, statistics
+from mmckpt.files.special import SparseRef
+from mmckpt.files.values import Statistics, index_fault, statistics
 
 HELP = 'show what a checkpoint file of any kind holds, without running anything in it'
 EXAMPLES = """  %(prog)s work_dirs/run/epoch_10.pth
@@ -78,6 +79,8 @@ def _print(content: Content, root: Line, chosen: list[Line] | None, stats: dict[
 def _findings(root: Line, stats: dict[str, Statistics | None]) -> list[tuple[str, str]]:
     found = [(line.path, f'cannot be read: {line.ref.fault}') for line in leaves(root)
              if getattr(line.ref, 'fault', None) and line.ref.storage is not None][:20]
+    found += [(line.path, f'cannot be read: {fault}') for line in leaves(root) if line.path in stats
+              and isinstance(line.ref, SparseRef) and (fault := index_fault(line.ref))][:20]
     for path, s in stats.items():
         if s is not None and (s.nan or s.inf):
             found.append((path, f'BAD: {s.nan} NaN, {s.inf} infinite'))

@@ -66,7 +66,7 @@ class TorchArchive:
         start = self._start_of(info)
         if start is None:
             return None
-        return Place(self._path, self._base + start, info.file_size)
+        return Place(self._path, self._base + start, info.file_size, self._big_endian)
 
     def _start_of(self, info: zipfile.ZipInfo) -> int | None:
         """Where the bytes of an entry begin; None if they would not lie inside the file."""
@@ -115,8 +115,9 @@ class TorchArchive:
             self.notes.append('it is a TorchScript archive: it holds code, which is not looked at')
         order = self._entries.get(f'{self._prefix}byteorder')
         start = None if order is None else self._start_of(order)
-        if start is not None and self._data[start:start + 3] == b'big':
-            self.notes.append('its tensors are big-endian: their values are not read here')
+        self._big_endian = start is not None and self._data[start:start + 3] == b'big'
+        if self._big_endian:
+            self.notes.append('its numbers are big-endian, written by another kind of processor')
 
     def _some_names(self) -> str:
         return ', '.join(repr(name[:60]) for name in list(self._entries)[:3]) or 'nothing'

@@ -15,11 +15,14 @@ from mmckpt.files.content import Content
 from mmckpt.files.key_rules import without_wrapper
 from mmckpt.files.nodes import ArrayRef, Named, Opaque, TensorRef
 from mmckpt.files.outline import clean, shown_shape, shown_value
+from mmckpt.files.special import SparseRef
 from mmckpt.files.values import ValueReader
 from mmckpt.state.config_diff import config_changes, read_config_text
 from mmckpt.state.digest import CLOCK_KEYS
 
 ABSENT = '(absent)'
+# What strides of 0 may add to the bytes of a tensor that is compared.
+_MOST_REPEATED = 1 << 28
 # Differ between any two runs, whatever was trained.
 _CLOCKS = ('meta.time', 'meta.experiment_name', 'meta.mmengine_version', 'meta.mmckpt_version')
 
@@ -125,6 +128,9 @@ def _tensor_change(a: TensorRef | ArrayRef, b: TensorRef | ArrayRef, path: str) 
     if a.shape != b.shape or a.dtype != b.dtype:
         yield _difference(path, 'shape', *(f'{ref.dtype} {shown_shape(ref)}' for ref in (a, b)))
         return
+    if isinstance(a, SparseRef) or isinstance(b, SparseRef):
+        yield from _sparse_change(a, b, path)
+        return
     try:
         left, right = _values(a), _values(b)
     except (CorruptCheckpointError, OSError) as error:
@@ -134,6 +140,39 @@ def _tensor_change(a: TensorRef | ArrayRef, b: TensorRef | ArrayRef, path: str) 
         if (left is None) != (right is None):
             yield _difference(path, 'value', *('values' if v is not None else 'no values' for v in (left, right)))
         return
+    yield from _value_change(left, right, path)
+
+
+def _sparse_change(a: Any, b: Any, path: str) -> Iterator[Difference]:
+    layouts = [ref.layout if isinstance(ref, SparseRef) else 'dense' for ref in (a, b)]
+    if layouts[0] != layouts[1]:
+        yield _difference(path, 'value', *layouts)
+        return
+    if a.fault or b.fault:
+        if bool(a.fault) != bool(b.fault):
+            yield _difference(path, 'value', *('no values' if ref.fault else 'values' for ref in (a, b)))
+        return
+    try:
+        left, right = _stored(a), _stored(b)
+    except (CorruptCheckpointError, OSError) as error:
+        yield _difference(path, 'value', 'cannot be read', str(error)[:100])
+        return
+    if all(torch.equal(*pair) for pair in zip(left[:-1], right[:-1])):
+        yield from _value_change(_plain(left[-1]), _plain(right[-1]), path)
+    else:
+        yield _difference(path, 'value', *(f'{len(part[-1])} stored elements{where}' for part, where in (
+            (left, ''), (right, ' at other places'))))
+
+
+def _stored(ref: SparseRef) -> list[torch.Tensor]:
+    """Indices and values, each place once and in order."""
+    if ref.layout != 'sparse_coo':
+        return [ValueReader().tensor(part) for part in ref.stored]
+    whole = ValueReader().tensor(ref).coalesce()
+    return [whole.indices(), whole.values()]
+
+
+def _value_change(left: torch.Tensor, right: torch.Tensor, path: str) -> Iterator[Difference]:
     unequal = left.ne(right) & ~(left.isnan() & right.isnan())
     count = int(unequal.sum())
     if count:
@@ -147,14 +186,22 @@ def _tensor_change(a: TensorRef | ArrayRef, b: TensorRef | ArrayRef, path: str) 
 
 def _values(ref: TensorRef | ArrayRef) -> torch.Tensor | None:
     if isinstance(ref, TensorRef):
+        place = ref.storage.place if ref.storage else None
+        if place is not None and ref.nbytes > place.nbytes + _MOST_REPEATED:
+            raise CorruptCheckpointError(f'its shape {shown_shape(ref)} repeats the {place.nbytes} bytes in the file')
         found: Any = ValueReader().tensor(ref) if ref.fault is None else None
+        found = found.dequantize() if found is not None and found.is_quantized else found
     else:
         array = ValueReader().array(ref, {}, '')
         found = torch.from_numpy(array.astype(array.dtype.newbyteorder('='))) if isinstance(array, np.ndarray) else None
-    if found is None or not found.is_complex():
-        # Small floats lack operators; integers stay what they are, for float64 loses what is above 2**53.
-        return found.to(torch.float64) if found is not None and found.is_floating_point() else found
-    return torch.view_as_real(found).double()
+    return None if found is None else _plain(found)
+
+
+def _plain(found: torch.Tensor) -> torch.Tensor:
+    if found.is_complex():
+        return torch.view_as_real(found).double()
+    # Small floats lack operators; integers stay what they are, for float64 loses what is above 2**53.
+    return found.to(torch.float64) if found.is_floating_point() else found
 
 
 def _config_changes(a: str, b: str) -> Iterator[Difference]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any, Callable
 
 from mmckpt.files.nodes import ArrayRef, Named, Opaque, Storage, TensorRef
+from mmckpt.files.special import QuantizedRef, sparse_ref
 
 # Dicts with other manners; what they hold is in their items.
 _DICTS = {
@@ -154,7 +156,7 @@ def _tensor(meaning: Meaning, storage: Any, offset: Any, size: Any, stride: Any,
 def _parameter(meaning: Meaning, data: Any, *_: Any) -> Any:
     if not isinstance(data, TensorRef):
         raise ValueError('no tensor')
-    return TensorRef(data.dtype, data.shape, data.stride, data.offset, data.storage, 'parameter')
+    return replace(data, kind='parameter') if type(data) is TensorRef else data
 
 
 def _from_type(meaning: Meaning, function: Any, kind: Any, args: Any, state: Any = None) -> Any:
@@ -168,12 +170,17 @@ def _meta_tensor(meaning: Meaning, dtype: Any, size: Any, stride: Any, *_: Any) 
 
 
 def _sparse(meaning: Meaning, layout: Any, data: Any) -> TensorRef:
-    indices, values, size = data[:3]
-    return TensorRef(values.dtype, _ints(size), tuple(0 for _ in size), 0, None, 'sparse tensor')
+    found = sparse_ref(text_of(layout)[:60].rpartition('.')[2], data)
+    _ints(found.shape)
+    return found
 
 
-def _quantized(meaning: Meaning, storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> TensorRef:
-    return TensorRef(storage.dtype, _ints(size), _ints(stride), offset, None, 'quantized tensor')
+def _quantized(meaning: Meaning, storage: Any, offset: Any, size: Any, stride: Any, params: Any, *_: Any) -> TensorRef:
+    if not isinstance(storage, Storage) or type(offset) is not int:
+        raise ValueError('no storage')
+    scheme, scale, zero_point, *axis = params
+    return QuantizedRef(storage.dtype, _ints(size), _ints(stride), offset, storage, 'quantized tensor',
+                        text_of(scheme)[:60].rpartition('.')[2], scale, zero_point, *_ints(tuple(axis[:1])))
 
 
 def _array(meaning: Meaning, kind: Any, shape: Any, code: Any) -> ArrayRef:

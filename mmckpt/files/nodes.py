@@ -23,11 +23,13 @@ class Place:
         path (str): The file.
         start (int): Its first byte.
         nbytes (int): How many there are.
+        swapped (bool): Whether each number has its bytes the other way round. Defaults to False.
     """
 
     path: str
     start: int
     nbytes: int
+    swapped: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from typing import Any
 
 from mmckpt.files.anatomy import is_weights
 from mmckpt.files.nodes import ArrayRef, Named, Opaque, TensorRef, tensors_in
+from mmckpt.files.special import SparseRef
 
 _LONGEST = 100
 
@@ -50,6 +51,8 @@ def outline(tree: Any, name: str = '', path: str = '') -> Line:
     if isinstance(tree, (TensorRef, ArrayRef)):
         line.text, line.dtype, line.ref = shown_shape(tree), tree.dtype, tree
         line.nbytes, line.tensors = tree.nbytes, 1
+        if isinstance(tree, SparseRef):
+            line.text += ' sparse'
         return line
     if is_weights(tree) and not any('/' in key for key in tree):
         line.below = _modules({tuple(key.split('.')): value for key, value in tree.items()}, path)

@@ -11,6 +11,7 @@ import torch
 
 from mmckpt.errors import CorruptCheckpointError
 from mmckpt.files.nodes import ArrayRef, TensorRef
+from mmckpt.files.special import SparseRef
 from mmckpt.files.values import ValueReader
 
 
@@ -78,7 +79,7 @@ class Anatomy:
 def number(value: Any) -> float | None:
     """Return the number that a scalar is, also one in a tensor that lies in a file; None for anything else."""
     try:
-        if isinstance(value, TensorRef) and value.numel == 1:
+        if isinstance(value, TensorRef) and value.numel == 1 and not isinstance(value, SparseRef):
             value = ValueReader().tensor(value)
         elif isinstance(value, ArrayRef):
             value = ValueReader().array(value, {}, '')

@@ -11,9 +11,12 @@ import torch
 
 from mmckpt.errors import CorruptCheckpointError
 from mmckpt.files.nodes import WIDTHS, ArrayRef, Named, Opaque, Place, ShardedRef, TensorRef
+from mmckpt.files.special import QuantizedRef, SparseRef, assemble, channels, ranges
 
 _CHUNK = 16 << 20
 _NUMERIC = 'biufc'
+# Each is read by itself.
+_MOST_CHANNELS = 10_000
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,7 @@ class ValueReader:
         """
         lost = {} if lost is None else lost
         if isinstance(value, TensorRef):
-            if value.fault is None:
-                return self.tensor(value)
-            lost[path] = value.fault
-            return None
+            return self._tensor_or_none(value, lost, path)
         if isinstance(value, ArrayRef):
             return self.array(value, lost, path)
         if isinstance(value, dict):
@@ -81,13 +81,27 @@ class ValueReader:
             raise CorruptCheckpointError(f'a tensor of shape {ref.shape} cannot be read: {ref.fault}')
         if isinstance(ref, ShardedRef):
             return self._whole(ref)
+        if isinstance(ref, (SparseRef, QuantizedRef)):
+            return assemble(ref, self.tensor)
         storage = ref.storage
         assert storage is not None and storage.place is not None
         if storage.place not in self._storages:
-            self._storages[storage.place] = _bytes(storage.place, 0, storage.place.nbytes)
+            self._storages[storage.place] = _bytes(storage.place, 0, storage.place.nbytes, ref.dtype)
         raw = self._storages[storage.place]
         whole = raw[:raw.numel() // WIDTHS[ref.dtype] * WIDTHS[ref.dtype]].view(getattr(torch, ref.dtype))
         return whole.as_strided(ref.shape, ref.stride, ref.offset)
+
+    def _tensor_or_none(self, ref: TensorRef, lost: dict[str, str], path: str) -> torch.Tensor | None:
+        fault = ref.fault
+        try:
+            if fault is None:
+                return self.tensor(ref)
+        except CorruptCheckpointError as error:
+            if not isinstance(ref, (SparseRef, QuantizedRef)):
+                raise
+            fault = str(error)
+        lost[path] = fault
+        return None
 
     def _whole(self, ref: ShardedRef) -> torch.Tensor:
         whole = torch.empty(ref.shape, dtype=getattr(torch, ref.dtype))
@@ -148,6 +162,15 @@ def statistics(ref: TensorRef | ArrayRef) -> Statistics | None:
     return Statistics(nan, inf, zero, low, high, total / count if count else None)
 
 
+def index_fault(ref: SparseRef) -> str | None:
+    """Read the indices of a sparse tensor piece by piece and tell if some lie outside of it."""
+    for indices, end in ranges(ref) if ref.fault is None else ():
+        known = statistics(indices)
+        if known is not None and known.low is not None and (known.low < 0 or known.high >= end):
+            return f'its indices reach from {known.low:.15g} to {known.high:.15g}, outside of its shape'
+    return None
+
+
 def _pieces(ref: TensorRef | ArrayRef) -> Iterator[torch.Tensor]:
     if isinstance(ref, ArrayRef):
         array = ValueReader().array(ref, {}, '')
@@ -158,10 +181,16 @@ def _pieces(ref: TensorRef | ArrayRef) -> Iterator[torch.Tensor]:
         for _, piece in ref.pieces if ref.fault is None else ():
             yield from _pieces(piece)
         return
+    if isinstance(ref, SparseRef):
+        yield from _pieces(ref.values) if ref.fault is None and ref.values is not None else ()
+        return
+    if isinstance(ref, QuantizedRef):
+        yield from _quantized_pieces(ref)
+        return
     if ref.fault is not None or ref.storage is None or ref.storage.place is None or not ref.numel:
         return
     dtype, width = getattr(torch, ref.dtype), WIDTHS[ref.dtype]
-    if dtype.is_complex or 'q' in ref.dtype:
+    if dtype.is_complex:
         return
     # All that the strides can reach; what lies between is another tensor's at worst.
     reach = (sum((n - 1) * s for n, s in zip(ref.shape, ref.stride)) + 1) * width
@@ -169,11 +198,19 @@ def _pieces(ref: TensorRef | ArrayRef) -> Iterator[torch.Tensor]:
         yield ValueReader().tensor(ref).to(torch.float64).reshape(-1)
         return
     for start in range(0, reach, _CHUNK):
-        raw = _bytes(ref.storage.place, ref.offset * width + start, min(_CHUNK, reach - start))
+        raw = _bytes(ref.storage.place, ref.offset * width + start, min(_CHUNK, reach - start), ref.dtype)
         yield raw.view(dtype).to(torch.float64)
 
 
-def _bytes(place: Place, start: int, count: int) -> torch.Tensor:
+def _quantized_pieces(ref: QuantizedRef) -> Iterator[torch.Tensor]:
+    if ref.fault is not None or (ref.scheme != 'per_tensor_affine' and ref.shape[ref.axis] > _MOST_CHANNELS):
+        return
+    for plain, scale, zero_point in channels(ref, ValueReader().tensor):
+        for piece in _pieces(plain):
+            yield (piece - zero_point) * scale
+
+
+def _bytes(place: Place, start: int, count: int, dtype: str) -> torch.Tensor:
     buffer = torch.empty(count, dtype=torch.uint8)
     view = memoryview(buffer.numpy()) if count else memoryview(b'')
     with open(place.path, 'rb', buffering=0) as file:
@@ -184,4 +221,8 @@ def _bytes(place: Place, start: int, count: int) -> torch.Tensor:
             if not got:
                 raise CorruptCheckpointError(f'{place.path} ends before byte {place.start + start + count}')
             done += got
+    width = WIDTHS[dtype] // (2 if dtype.startswith('complex') else 1)
+    if place.swapped and width > 1:
+        whole = count // width * width
+        buffer[:whole] = buffer[:whole].view(-1, width).flip(1).view(-1)
     return buffer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 
 import foreign
 import pytest
@@ -63,6 +64,21 @@ def test_tolerance_nan_and_clocks(mmckpt, tmp_path):
     status, out, _ = mmckpt('diff', tmp_path / 'd.pth', tmp_path / 'e.pth')
     assert status == 0 and out == 'equal\n1 times and names of runs differ as well\n'
     assert mmckpt('diff', tmp_path / 'd.pth', tmp_path / 'e.pth', '--clocks')[0] == 1
+
+
+def test_sparse_and_quantized_tensors_are_compared_by_what_they_stand_for(mmckpt, tmp_path):
+    dense = torch.tensor([[0, 2.5, 0], [0, 0, -1]])
+    moved = dense.flip(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        for name, values in (('a', dense), ('b', dense * 2), ('c', moved)):
+            torch.save({'state_dict': {'coo': values.to_sparse(), 'csr': values.to_sparse_csr(), 'q': (
+                torch.quantize_per_tensor(values, 0.5, 0, torch.qint8))}}, tmp_path / f'{name}.pth')
+    assert mmckpt('diff', tmp_path / 'a.pth', tmp_path / 'a.pth')[0] == 0
+    status, out, _ = mmckpt('diff', tmp_path / 'a.pth', tmp_path / 'b.pth')
+    assert status == 1 and out.count('2.5 -> 5 (2 of 2 elements)') == 2 and '2.5 -> 5 (2 of 6 elements)' in out
+    _, out, _ = mmckpt('diff', tmp_path / 'a.pth', tmp_path / 'c.pth')
+    assert out.count('2 stored elements -> 2 stored elements at other places') == 2
 
 
 def test_files_of_two_forms_are_compared_by_their_weights(mmckpt, tmp_path):

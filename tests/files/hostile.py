@@ -227,11 +227,12 @@ BOMBS = [zip_bomb_in_the_pickle, zip_bomb_in_a_tensor, names_that_point_out, gig
          a_dict_copied_again_and_again, arguments_copied_again_and_again]
 
 
-def measure(directory):
+def measure(directory, with_values):
     """Run ``mmckpt inspect --stats`` on every file of a directory, each in a process of its own.
 
     Prints a line a file: name, exit status, seconds of the processor and peak
-    bytes. The processes are forked, so that torch is imported once.
+    bytes. The processes are forked, so that torch is imported once. The files
+    ``with_values`` are compared with themselves and converted as well.
     """
     from mmckpt.cli.main import main
 
@@ -244,19 +245,22 @@ def measure(directory):
             with open(out, 'w') as file:
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
-                os._exit(_status(main, os.path.join(directory, name)))
+                os._exit(_status(main, os.path.join(directory, name), name in with_values))
         _, status, used = os.wait4(child, 0)
         print(json.dumps([name, os.waitstatus_to_exitcode(status),
                           used.ru_utime + used.ru_stime, used.ru_maxrss * 1024]), flush=True)
 
 
-def _status(main, path):
+def _status(main, path, with_values):
     import resource
     import traceback
 
     resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
     try:
         status = main(['inspect', '--stats', path])
+        if with_values:
+            assert main(['diff', path, path]) in (0, 1)
+            assert main(['convert', path, f'{path}.converted']) in (0, 2)
     except BaseException:
         traceback.print_exc()
         status = 70
@@ -265,4 +269,4 @@ def _status(main, path):
 
 
 if __name__ == '__main__':
-    measure(sys.argv[1])
+    measure(sys.argv[1], sys.argv[2:])

@@ -21,6 +21,9 @@ from mmckpt.files.conversion import to_mmengine
 from mmckpt.files.values import Statistics, ValueReader, statistics
 from mmckpt.state.sharded import save_sharded
 
+# Kinds of tensors that torch calls a beta, or old; files have them all the same.
+pytestmark = pytest.mark.filterwarnings('ignore:Sparse', 'ignore:torch.quantize')
+
 BASE = torch.arange(24.)
 TENSORS = {
     'plain': BASE[:6].clone(), 'view': BASE[4:10], 'strided': BASE.view(4, 6).t(), 'scalar': torch.tensor(3.5),
@@ -41,6 +44,91 @@ def test_tensors_of_every_kind_come_back_to_the_bit(tmp_path, new):
         assert read[name].dtype == tensor.dtype
         assert torch.equal(read[name].view(torch.uint8) if name == 'float8' else read[name],
                            tensor.detach().view(torch.uint8) if name == 'float8' else tensor.detach()), name
+
+
+DENSE = torch.tensor([[0, 2.5, 0, 0], [0, 0, 0, -1], [0, 0, 0, 0], [3, 0, float('nan'), 0]])
+
+
+def sparse():
+    return {'coo': DENSE.to_sparse(), 'csr': DENSE.to_sparse_csr(), 'csc': DENSE.to_sparse_csc(),
+            'bsr': DENSE.to_sparse_bsr((2, 2)), 'bsc': DENSE.to_sparse_bsc((2, 2)),
+            'none': torch.zeros(3, 2).to_sparse(), 'rows': DENSE.to_sparse(1),
+            'twice': torch.sparse_coo_tensor(torch.tensor([[1, 1]]), torch.ones(2), (10 ** 12,))}
+
+
+@pytest.mark.parametrize('new', [True, False])
+def test_sparse_tensors_come_back_to_the_bit(tmp_path, new):
+    tensors = sparse()
+    torch.save({'state_dict': tensors}, tmp_path / 'a.pth', _use_new_zipfile_serialization=new)
+    content = open_file(tmp_path / 'a.pth')
+    lost = {}
+    read = ValueReader().tree(content.tree, lost)['state_dict']
+    assert not lost and not content.classes
+    for name, tensor in tensors.items():
+        found = read[name]
+        assert found.layout == tensor.layout and found.shape == tensor.shape and found.dtype == tensor.dtype
+        if name == 'twice':
+            assert not found.is_coalesced() and found._values().tolist() == [1, 1]
+        else:
+            assert torch.equal(found.to_dense().nan_to_num(7), tensor.to_dense().nan_to_num(7)), name
+    known = statistics(content.tree['state_dict']['csr'])
+    assert (known.nan, known.low, known.high) == (1, -1, 3)
+
+
+def quantized():
+    return {'whole': torch.quantize_per_tensor(torch.arange(-2., 4), 0.5, 2, torch.quint8),
+            'rows': torch.quantize_per_channel(torch.arange(12.).view(3, 4), torch.tensor([.5, .25, 1]),
+                                               torch.tensor([0, 1, -3]), 0, torch.qint8),
+            'columns': torch.quantize_per_channel(torch.arange(6.).view(3, 2), torch.tensor([.5, .25]),
+                                                  torch.tensor([0, 1]), 1, torch.qint8),
+            'wide': torch.quantize_per_tensor(torch.tensor([1000., -7]), 0.25, 0, torch.qint32)}
+
+
+@pytest.mark.parametrize('new', [True, False])
+def test_quantized_tensors_come_back_to_the_bit(tmp_path, new):
+    tensors = quantized()
+    torch.save({'state_dict': tensors}, tmp_path / 'a.pth', _use_new_zipfile_serialization=new)
+    content = open_file(tmp_path / 'a.pth')
+    read = ValueReader().tree(content.tree)['state_dict']
+    for name, tensor in tensors.items():
+        assert read[name].equal(tensor) and read[name].qscheme() == tensor.qscheme(), name
+        known, real = statistics(content.tree['state_dict'][name]), tensor.dequantize()
+        assert (known.low, known.high, known.mean) == (real.min(), real.max(), pytest.approx(float(real.mean())))
+
+
+def big_endian(source, target):
+    """Write a file of torch as a processor of the other kind would."""
+    widths = {key: tensor.untyped_storage().nbytes() and tensor.element_size() // (2 if tensor.is_complex() else 1)
+              for key, tensor in zip(map(str, range(99)), torch.load(source, weights_only=True).values())}
+    with zipfile.ZipFile(source) as read, zipfile.ZipFile(target, 'w') as written:
+        for name in read.namelist():
+            data, key = read.read(name), name.rpartition('/')[2]
+            if '/data/' in name and widths[key]:
+                data = np.frombuffer(data, np.uint8).reshape(-1, widths[key])[:, ::-1].tobytes()
+            written.writestr(name, b'big' if key == 'byteorder' else data)
+
+
+def test_big_endian_files_are_read_as_torch_reads_them(tmp_path):
+    names = ('plain', 'scalar', 'half', 'brain', 'int', 'bool', 'complex', 'float8')
+    torch.save({name: TENSORS[name].clone() for name in names}, tmp_path / 'little.pth')
+    big_endian(tmp_path / 'little.pth', tmp_path / 'a.pth')
+    content, real = open_file(tmp_path / 'a.pth'), torch.load(tmp_path / 'a.pth', weights_only=True)
+    read = ValueReader().tree(content.tree)
+    assert 'big-endian' in content.notes[0] and statistics(content.tree['plain']).high == 5
+    for name in names:
+        for found in (read[name], real[name]):
+            assert torch.equal(found.float() if name == 'float8' else found,
+                               TENSORS[name].float() if name == 'float8' else TENSORS[name]), name
+
+
+def test_a_sparse_tensor_whose_indices_lie_outside_is_lost_and_named(tmp_path):
+    good = sparse()['coo'].coalesce()
+    for bad in (good.indices() + 4, good.indices() - 4):
+        torch.save({'w': torch.sparse_coo_tensor(bad, good.values(), good.shape, check_invariants=False)},
+                   tmp_path / 'a.pth')
+        lost = {}
+        assert ValueReader().tree(open_file(tmp_path / 'a.pth').tree, lost) == {'w': None}
+        assert 'a sparse tensor of shape (4, 4) is broken' in lost['w'] and 'ind' in lost['w']
 
 
 def test_what_shares_memory_in_the_file_shares_it_afterwards(tmp_path):

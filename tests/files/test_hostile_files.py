@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import hostile
+import hostile_values
 import pytest
 
-ALL = hostile.RUNS_CODE + hostile.BOMBS
+VALUES = hostile_values.ALL
+ALL = hostile.RUNS_CODE + hostile.BOMBS + VALUES
 
 
 @pytest.fixture(scope='module')
@@ -20,7 +22,8 @@ def inspected(tmp_path_factory):
     directory = tmp_path_factory.mktemp('hostile')
     for write in ALL:
         write(directory / write.__name__, str(directory / f'victim_{write.__name__}'))
-    done = subprocess.run([sys.executable, hostile.__file__, str(directory)], capture_output=True, text=True,
+    done = subprocess.run([sys.executable, hostile.__file__, str(directory), *(write.__name__ for write in VALUES)],
+                          capture_output=True, text=True,
                           env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(Path(__file__).parents[2])},
                           timeout=200)
     assert not done.returncode, done.stderr
@@ -57,7 +60,14 @@ def test_a_file_that_would_run_code_is_called_hostile(inspected, name):
     ('many_memos', 'more than 3000000 objects'), ('keys_that_collide', 'takes more than 5 s'),
     ('a_long_list_of_names', 'its list of names takes'), ('a_nested_header', 'its header is broken'),
     ('a_header_that_lies', 'it is truncated'), ('paths_made_again_and_again', 'small values hold more than'),
-    ('a_dict_copied_again_and_again', 'more than 3000000 objects')])
+    ('a_dict_copied_again_and_again', 'more than 3000000 objects'),
+    ('sparse_indices_that_lie_outside', 'w: cannot be read: its indices reach from 0 to 1e+15, outside'),
+    ('sparse_indices_that_lie_outside', 'such as w: a sparse tensor of shape (4, 4) is broken'),
+    ('sparse_indices_that_lie_outside_of_rows', 'w: cannot be read: its indices reach from -5 to 1000000000000'),
+    ('a_gigantic_sparse_shape', 'has more elements than can be counted'),
+    ('sparse_parts_that_repeat_themselves', 'its parts claim more elements than the file holds'),
+    ('quantized_tensors_that_repeat_themselves', 'w: cannot be read: it claims more elements than the file holds'),
+    ('one_number_a_thousand_million_times', 'its shape 1000000000000 repeats the 32 bytes in the file')])
 def test_what_is_wrong_is_said(inspected, name, said):
     assert said in inspected[1][name][3]
 
