@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmckpt.hooks.best_metrics import BestMetrics, Choice
-from mmckpt.hooks.periodic_files import point_last
+from mmckpt.hooks.claims import Claim
+from mmckpt.hooks.periodic_files import file_of, point_last
 from mmckpt.hooks.runner_adapter import broadcast_object, progress_between
 from mmckpt.hooks.step_writer import Judged, StepWriter
 from mmckpt.policy.selection import (
@@ -36,12 +37,12 @@ class BestFiles:
     def __init__(self, hook: Any, bests: BestMetrics) -> None:
         self.hook = hook
         self.bests = bests
-        # Names that this process gave, which the index may not show yet, and whose they are.
-        self._given: dict[str, Owner] = {}
         self._config: dict[str, Any] | None = None
 
     def save(self, runner: Any, writer: StepWriter, metrics: Mapping[str, Any]) -> None:
         """Judge a validation and save what it makes a best; call it on every rank."""
+        # A score must not be compared with that of a file that was lost.
+        writer.claims.settle_bests()
         progress = progress_between(runner)
         chosen = self.bests.judge(runner, metrics, progress)
         if writer.store is not None:
@@ -49,29 +50,41 @@ class BestFiles:
             writer.store.retention = self.hook.retention()
         if not chosen:
             return
-        hook, count = self.hook, progress.count(self.hook.by_epoch)
-        step_file = hook.filename_tmpl.format(count)
+        if not all(writer.has(progress, choice.selection.save_optimizer) for choice in chosen):
+            writer.claims.settle_before_write()
+        step_file = file_of(self.hook, progress)
         names = self._names(runner, writer, chosen, metrics, progress, step_file)
-        for choice, name in zip(chosen, names):
-            self.bests.keep(runner, choice, progress, name)
-        # As with stock, the step of a best has a file under its plain name too, once there are periodic files.
-        named = (not writer.has(progress) and hook.last_ckpt is not None
-                 and osp.basename(hook.last_ckpt) != step_file)
-        if named:
-            point_last(hook, runner, count)
+        kept = [self.bests.keep(runner, writer.claims, choice, progress, name) for choice, name in zip(chosen, names)]
+        last = self._claim_last(runner, writer, chosen, progress, step_file)
         failed = set()
-        for choice, name in zip(chosen, names):
-            full = choice.selection.save_optimizer
+        for choice, name, claim in zip(chosen, names, kept):
+            full = writer.is_full(choice.selection.save_optimizer)
             # What could not be written once is not tried again under each name: a step is one failure.
-            if full in failed or not writer.place(name, progress, roles=(f'best:{choice.selection.name}',),
-                                                  judged=judged([choice]), save_optimizer=full):
+            if full in failed:
+                claim.end(False)
+            elif not writer.place(name, progress, roles=(f'best:{choice.selection.name}',), judged=judged([choice]),
+                                  save_optimizer=full, claims=[claim]):
                 failed.add(full)
-                self.bests.forget(runner, choice.selection.name)
-            else:
+                # The state that is captured next must not hold it.
+                writer.claims.settle()
+            elif claim.committed is not False:
                 runner.logger.info(self._line(choice, name, progress))
-        if named and writer.has(progress):
+        if last is not None and writer.has(progress):
             writer.place(step_file, progress, roles=tuple(f'best:{c.selection.name}' for c in chosen),
-                         judged=judged(chosen), point_last=True)
+                         judged=judged(chosen), point_last=True, claims=[last])
+        elif last is not None:
+            last.end(False)
+        writer.claims.settle()
+
+    def _claim_last(self, runner: Any, writer: StepWriter, chosen: Sequence[Choice], progress: Progress,
+                    step_file: str) -> Claim | None:
+        """As with stock, the step of a best has a file under its plain name too, once there are periodic files."""
+        last = self.hook.last_ckpt
+        if last is None or osp.basename(last) == step_file or writer.has(progress):
+            return None
+        if all(writer.is_full(c.selection.save_optimizer) != writer.is_full(None) for c in chosen):
+            return None
+        return point_last(self.hook, runner, writer.claims, progress)
 
     def _names(self, runner: Any, writer: StepWriter, chosen: Sequence[Choice], metrics: Mapping[str, Any],
                progress: Progress, step_file: str) -> list[str]:
@@ -92,14 +105,13 @@ class BestFiles:
                 # The periodic file of another step, which may come later, would replace it.
                 taken.append(name)
             names.append(told_apart(name, taken))
-            owners[names[-1]] = self._given[names[-1]] = ours
+            owners[names[-1]] = ours
         return broadcast_object(names)
 
     def _owners(self, writer: StepWriter) -> dict[str, Owner]:
         """What each name of this run is kept for, and its step; only rank 0 knows the earlier ones."""
         records = [] if writer.store is None else writer.store.records_of_run()
-        known = {record.name: (frozenset(record.roles), Progress(record.epoch, record.iter)) for record in records}
-        return {**known, **self._given}
+        return {record.name: (frozenset(record.roles), Progress(record.epoch, record.iter)) for record in records}
 
     def _wish(self, runner: Any, choice: Choice, values: Mapping[str, Any], step_file: str) -> str:
         selection = choice.selection

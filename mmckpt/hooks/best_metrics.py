@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os.path as osp
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mmengine.logging import print_log
 
+from mmckpt.hooks.claims import Claim, Claims, hub_restorer
 from mmckpt.policy.selection import Scorer, Selection, TopScores, is_better, scalar_metrics
 from mmckpt.progress import Progress
 
@@ -51,8 +53,6 @@ class BestMetrics:
         self._scorers: dict[str, Scorer] = {}
         self._tops: dict[str, TopScores] = {}
         self._shown: set[str] = set()
-        # What was known of each selection before the step that was kept last.
-        self._before: dict[str, tuple[TopScores, Any, Any]] = {}
 
     @property
     def selections(self) -> list[Selection]:
@@ -115,24 +115,26 @@ class BestMetrics:
                 chosen.append(Choice(selection, score, raw, best))
         return chosen
 
-    def keep(self, runner: Any, choice: Choice, progress: Progress, name: str) -> None:
-        """Remember that a step is kept, in the hub too if it is the best."""
-        selection, info = choice.selection, runner.message_hub.runtime_info
-        top = self._top(selection)
-        self._before[selection.name] = (top, *(info.get(self._key(kind, selection.name)) for kind in _HUB))
-        self._tops[selection.name] = top.adding((progress.epoch, progress.iter), choice.score)
-        if choice.is_best:
-            self.note(runner, choice.selection.name, choice.score, name)
+    def keep(self, runner: Any, claims: Claims, choice: Choice, progress: Progress, name: str) -> Claim:
+        """Remember that a step is kept, in the hub too if it is the best; until its file is lost."""
+        selection = choice.selection.name
+        top, path = self._top(choice.selection), self.path(selection)
+        keys = [self._key(kind, selection) for kind in _HUB]
+        restore_hub = hub_restorer(runner.message_hub, *keys)
 
-    def forget(self, runner: Any, name: str) -> None:
-        """Let the step that was kept last for a selection never have been: its file could not be written."""
-        self._tops[name], *known = self._before[name]
-        for kind, value in zip(_HUB, known):
-            if value is None:
-                runner.message_hub.runtime_info.pop(self._key(kind, name), None)
-            else:
-                runner.message_hub.update_info(self._key(kind, name), value)
-        self._set_path(name, known[1])
+        def take_back() -> None:
+            self._tops[selection] = top
+            restore_hub()
+            self._set_path(selection, path)
+            runner.logger.warning(f'{name} was not saved: '
+                                  + (f'no checkpoint is the best by {selection}.' if path is None else
+                                     f'the best by {selection} is {osp.basename(path)}, as before.'))
+
+        claim = claims.add(take_back, *keys, is_best=True)
+        self._tops[selection] = top.adding((progress.epoch, progress.iter), choice.score)
+        if choice.is_best:
+            self.note(runner, selection, choice.score, name)
+        return claim
 
     def note(self, runner: Any, name: str, score: float, file: str) -> None:
         """Remember a new best in the hub and on the hook."""

@@ -16,7 +16,7 @@ from mmckpt.hooks.capture import StateCapture
 from mmckpt.hooks.flexible import prepare_before_load
 from mmckpt.hooks.mapped_resume import MappedResume
 from mmckpt.hooks.monitored_metrics import warn_of_impossible
-from mmckpt.hooks.periodic_files import resume_last, save_periodic, save_unsaved_end
+from mmckpt.hooks.periodic_files import resume_last, save_periodic
 from mmckpt.hooks.preflight import resume_preflight
 from mmckpt.hooks.remote_out_dir import RemoteOutDir
 from mmckpt.hooks.resume import LoadedCheckpoint, choose_resume_file
@@ -207,11 +207,8 @@ class CheckpointHook(_CheckpointHook):
 
     def after_train(self, runner: Any) -> None:
         """Make sure that the last state is on disk, then publish as MMEngine does."""
-        if self._writer is not None and self.save_last and (self._auto or self.interval > 0):
-            save_unsaved_end(self, runner, self._writer)
-        if self.store is not None:
-            self.store.wait()
-            run_store.report_retention(runner, self.store)
+        if self._writer is not None:
+            run_store.finish(self, runner, self._writer, save_end=self.save_last and (self._auto or self.interval > 0))
         super().after_train(runner)
 
     def save_interrupted(self, runner: Any, progress: Progress) -> None:
@@ -222,6 +219,7 @@ class CheckpointHook(_CheckpointHook):
             progress (Progress): Completed counts.
         """
         if self._writer is not None and not self._writer.has(progress):
+            self._writer.claims.settle_before_write()
             self._writer.write(f'interrupted_iter_{progress.iter}.pth', progress, roles=('interrupted',),
                                val_pending=validation_due(runner, progress, by_epoch=False))
 

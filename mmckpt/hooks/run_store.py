@@ -11,6 +11,7 @@ from mmengine.fileio import get_file_backend
 
 from mmckpt.hooks.best_metrics import BestMetrics
 from mmckpt.hooks.capture import predicted_bytes
+from mmckpt.hooks.periodic_files import save_unsaved_end
 from mmckpt.hooks.remote_out_dir import RemoteOutDir
 from mmckpt.hooks.resume import LoadedCheckpoint
 from mmckpt.hooks.resume_banner import resume_banner
@@ -112,7 +113,26 @@ def open_store(hook: Any, runner: Any, loaded: LoadedCheckpoint | None) -> Check
     return store
 
 
-def report_retention(runner: Any, store: CheckpointStore) -> None:
+def finish(hook: Any, runner: Any, writer: StepWriter, save_end: bool) -> None:
+    """Make sure at the end of a training that all is on the disk, and that hub and hook name only what is.
+
+    Args:
+        hook (CheckpointHook): The hook.
+        runner (Runner): The runner, in ``after_train``.
+        writer (StepWriter): The writer of this training.
+        save_end (bool): Whether the last state gets a file if it has none.
+    """
+    if save_end:
+        save_unsaved_end(hook, runner, writer)
+    if writer.store is not None:
+        writer.store.join()
+    writer.claims.settle()
+    if writer.store is not None:
+        writer.store.wait()
+        _report_retention(runner, writer.store)
+
+
+def _report_retention(runner: Any, store: CheckpointStore) -> None:
     """Say what the run has left on the disk and what retention has saved (R25)."""
     if not store.files_dropped:
         return

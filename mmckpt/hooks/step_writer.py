@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Callable
 
 from mmengine.dist import is_main_process
 
 from mmckpt.hooks.auto_schedule import AutoSchedule
 from mmckpt.hooks.capture import StateCapture
+from mmckpt.hooks.claims import Claim, Claims
 from mmckpt.hooks.envelope import envelope
 from mmckpt.hooks.rank_state import RankState
 from mmckpt.hooks.runner_adapter import broadcast_object
@@ -49,13 +51,18 @@ class StepWriter:
         self.store = store
         self.schedule = schedule
         self.rank_state = RankState()
+        self.claims = Claims(store)
         self._progress: Progress | None = None
         # By whether the optimizer is in the file.
         self._written: dict[bool, _Written] = {}
 
-    def has(self, progress: Progress) -> bool:
+    def is_full(self, save_optimizer: bool | None) -> bool:
+        """Whether the optimizer is in a file of which this was asked."""
+        return self.capture.save_optimizer if save_optimizer is None else save_optimizer
+
+    def has(self, progress: Progress, save_optimizer: bool | None = None) -> bool:
         """Whether a file of this step was written, which other names can be linked to."""
-        return self._progress == progress and self.capture.save_optimizer in self._written
+        return self._progress == progress and self.is_full(save_optimizer) in self._written
 
     def wrote(self, progress: Progress) -> bool:
         """Whether any file of this step was written."""
@@ -66,7 +73,8 @@ class StepWriter:
         self._progress, self._written = progress, {self.capture.save_optimizer: _Written(name, self.capture.runner)}
 
     def write(self, name: str, progress: Progress, *, roles: tuple[str, ...], judged: Judged | None = None,
-              val_pending: bool = False, point_last: bool = True, save_optimizer: bool | None = None) -> bool:
+              val_pending: bool = False, point_last: bool = True, save_optimizer: bool | None = None,
+              claims: Sequence[Claim] = ()) -> bool:
         """Write the state of a step; a save that failed leaves no step to link to.
 
         Args:
@@ -77,13 +85,14 @@ class StepWriter:
             val_pending (bool): Whether a validation is due right after this step. Defaults to False.
             point_last (bool): Whether ``last_checkpoint`` shall name it. Defaults to True.
             save_optimizer (bool, optional): Whether the optimizer is in it. Defaults to None, as always.
+            claims (Sequence[Claim]): What is said of the file. Defaults to nothing.
 
         Returns:
             bool: Whether the file is written, or on its way in the background.
         """
         started = time.perf_counter()
         runner = self.capture.runner
-        full = self.capture.save_optimizer if save_optimizer is None else save_optimizer
+        full = self.is_full(save_optimizer)
         # A collective, so on every rank: before_save_checkpoint is called on rank 0 only.
         runner.call_hook('gather_checkpoint_state')
         self.rank_state.gather(runner)
@@ -96,7 +105,7 @@ class StepWriter:
             envelope(state)['ranks'] = self.rank_state.state()
             envelope(state)['bests'] = best_notes(self.store.records_of_run(), name, progress, roles, judged or {})
             saved = self.store.write(name, state, progress=progress, roles=roles, val_pending=val_pending,
-                                     point_last=point_last, **(judged or {}))
+                                     point_last=point_last, on_end=_ends(claims), **(judged or {}))
         # All ranks must agree on what there is to link.
         saved = broadcast_object(saved)
         if not saved:
@@ -107,7 +116,7 @@ class StepWriter:
         return saved
 
     def place(self, name: str, progress: Progress, *, roles: tuple[str, ...], judged: Judged,
-              save_optimizer: bool | None = None, point_last: bool = False) -> bool:
+              save_optimizer: bool | None = None, point_last: bool = False, claims: Sequence[Claim] = ()) -> bool:
         """Let a file have the state of this step: a link if it is written already.
 
         Args:
@@ -117,35 +126,53 @@ class StepWriter:
             judged (dict): ``scores`` and ``rules`` of each best role.
             save_optimizer (bool, optional): Whether the optimizer is in it. Defaults to None, as always.
             point_last (bool): Whether ``last_checkpoint`` shall name it. Defaults to False.
+            claims (Sequence[Claim]): What is said of the file. Defaults to nothing.
 
         Returns:
             bool: As :meth:`write`.
         """
-        full = self.capture.save_optimizer if save_optimizer is None else save_optimizer
+        full = self.is_full(save_optimizer)
         written = self._written.get(full) if self._progress == progress else None
         if written is None:
-            return self.write(name, progress, roles=roles, judged=judged, point_last=point_last, save_optimizer=full)
+            return self.write(name, progress, roles=roles, judged=judged, point_last=point_last, save_optimizer=full,
+                              claims=claims)
         if self.store is not None:
-            self.store.link(written.names[0], name, roles=roles, point_last=point_last, **judged)
+            self.store.link(written.names[0], name, roles=roles, point_last=point_last, on_end=_ends(claims), **judged)
         written.names.append(name)
         return True
 
     def complete(self, metrics: dict[str, float]) -> None:
         """Put what the validation of this step changed into the records of its files."""
+        unsettled = list(self.claims.open)
         for written in self._written.values():
             if self.store is not None and written.delta is not None:
                 self.store.amend(written.names, metrics=metrics, val_pending=False,
-                                 post_validation=written.delta.collect(metrics))
+                                 post_validation=partial(_without_lost, written.delta.collect(metrics), unsettled))
         self._progress, self._written = None, {}
 
     def write_at_exception(self, progress: Progress, error: BaseException | None) -> None:
         """Save what there is, on this rank alone: the others may never come to a collective."""
         if self.store is None or self.has(progress):
             return
+        self.claims.settle_alone()
         state = self.capture(progress, val_pending=False)
         envelope(state)['inexact'] = f'it was made when training ended by {type(error).__name__}: {error}'
         self.store.write(f'exception_iter_{progress.iter}.pth', state, progress=progress, roles=('exception',),
                          point_last=False)
+
+
+def _ends(claims: Sequence[Claim]) -> Callable[[bool], None]:
+    def end(committed: bool) -> None:
+        for claim in claims:
+            claim.end(committed)
+
+    return end
+
+
+def _without_lost(delta: dict[str, Any], claims: Sequence[Claim]) -> dict[str, Any]:
+    """What a validation changed, without the bests whose files are known by now to be lost."""
+    lost = {key for claim in claims if claim.committed is False for key in claim.hub_keys}
+    return dict(delta, infos={key: value for key, value in delta['infos'].items() if key not in lost})
 
 
 def best_notes(records: Sequence[Record], name: str, progress: Progress, roles: tuple[str, ...],

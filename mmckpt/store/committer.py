@@ -52,7 +52,7 @@ class Committer:
         self.failures = 0
 
     def write(self, state: Any, draft: Record, point_last: bool) -> bool:
-        """Write a state and commit its record; return False if the disk failed.
+        """Write a state and commit its record; return whether the file counts.
 
         Args:
             state (Any): The tree to write, or a directory that was written by others.
@@ -63,13 +63,16 @@ class Committer:
             SaveError: If it is one failure too many in a row.
         """
         staged, started = isinstance(state, StagedDirectory), time.perf_counter()
-        expected = unit_size(state.path) if staged else estimate_bytes(state)
+        expected, before = unit_size(state.path) if staged else estimate_bytes(state), self.catalog.index.last_seq
         try:
             self.pruner.make_room(draft, 0 if staged else expected)
             record = self._write_file(state, draft, expected)
         except OSError as error:
-            self._failed(draft.name, expected, error)
-            return False
+            known = self.catalog.index.records.get(draft.name)
+            # What fails after the file has its name (the sync, or the index, for which a note stands) is not its loss.
+            counts = known is not None and known.seq > before
+            self._failed(draft.name, expected, error, counts)
+            return counts
         self.failures = 0
         self.bytes_written += record.size
         self.files_written += 1
@@ -77,14 +80,17 @@ class Committer:
         self._finish(record, point_last)
         return True
 
-    def link(self, source: str, draft: Record, point_last: bool) -> None:
-        """Give the bytes of a committed file one more name; without that file, say so and do nothing."""
+    def link(self, source: str, draft: Record, point_last: bool) -> bool:
+        """Give the bytes of a committed file one more name; return whether it counts.
+
+        Without that file, say so and do nothing.
+        """
         index = self.catalog.index
         original = index.records.get(source)
         if original is None:
             self.logger.warning('%s is not made: %s, whose bytes it would share, was not written.',
                                 draft.name, source)
-            return
+            return False
         record = (_more_roles(original, draft) if source == draft.name
                   else _linked(original, draft, index.last_seq + 1))
         directory = self.catalog.directory
@@ -95,8 +101,9 @@ class Committer:
                 self.catalog.publish(self._link_file(original, directory / draft.name), record)
         except OSError as error:
             self.logger.warning('%s could not be made: %s. Its bytes are in %s.', draft.name, error, source)
-            return
+            return self.catalog.index.records.get(draft.name) == record
         self._finish(record, point_last)
+        return True
 
     def amend(self, names: Sequence[str], changes: dict[str, Any]) -> None:
         """Complete the records of some files; names without a record are left out."""
@@ -158,10 +165,12 @@ class Committer:
                                     self.pointer, error, record.name)
         self.pruner.prune()
 
-    def _failed(self, name: str, expected: int, error: OSError) -> None:
+    def _failed(self, name: str, expected: int, error: OSError, counts: bool) -> None:
         self.failures += 1
         text = (f'{name} could not be written: {error}. It needs about {megabytes(expected)}, '
                 f'{self._free_text()}. The checkpoints before it are untouched.')
+        if counts:
+            text = f'{name} is written, but a power cut may undo it: {error}.'
         if self.failures >= self.max_failures:
             raise SaveError(
                 f'{text} This was failure {self.failures} in a row (max_failures={self.max_failures}): '

@@ -10,6 +10,8 @@ from mmckpt.store.mode import choose_queue
 from mmckpt.store.writer import InlineQueue, Job, JobQueue
 
 Stage = Callable[[Any], Callable[[], Any]]
+# Called with whether a file is committed.
+OnEnd = Callable[[bool], None]
 
 
 class Outbox:
@@ -42,13 +44,19 @@ class Outbox:
         """Start with an empty queue; what an earlier attempt left in its own is over."""
         self._queue = None if self.async_save == 'auto' else choose_queue(self.async_save, None, self._logger)
 
-    def put(self, name: str, state: Any, write: Callable[[Any], bool]) -> bool:
+    @property
+    def would_skip(self) -> bool:
+        """Whether a state would be left out now, because another one is being written."""
+        return self._unwritten > 0 and self.on_busy == 'skip'
+
+    def put(self, name: str, state: Any, write: Callable[[Any], bool], on_end: OnEnd) -> bool:
         """Write a state; in the background it is copied first, and may change at once.
 
         Args:
             name (str): Of the file, for the log.
             state (Any): The tree to write.
             write (callable): Writes the tree that it is given; returns False if the disk failed.
+            on_end (callable): Called once, on whichever thread, with whether the file is committed.
 
         Returns:
             bool: False if it was skipped, or failed before this returns.
@@ -58,7 +66,7 @@ class Outbox:
         """
         started = time.perf_counter()
         try:
-            return self._put(name, state, write)
+            return self._put(name, state, write, on_end)
         finally:
             self.blocked_seconds += time.perf_counter() - started
 
@@ -76,29 +84,59 @@ class Outbox:
         if self._queue is not None:
             self._queue.raise_error()
 
-    def _put(self, name: str, state: Any, write: Callable[[Any], bool]) -> bool:
-        if self._queue is None:
-            self._queue = choose_queue(self.async_save, state, self._logger)
-        self.raise_error()
-        if self._unwritten and self.on_busy == 'skip':
-            self._logger.warning('%s is skipped: the checkpoint before it is still being written.', name)
+    def _put(self, name: str, state: Any, write: Callable[[Any], bool], on_end: OnEnd) -> bool:
+        try:
+            staged = self._staged(name, state)
+        except BaseException:
+            on_end(False)
+            raise
+        if staged is None:
+            on_end(False)
             return False
-        if self._unwritten:
-            self._queue.join()
-            self.raise_error()
-        direct = self._stage is None or isinstance(self._queue, InlineQueue)
-        staged = (lambda: state) if direct else self._stage(state)
         outcome = {'saved': True}
 
-        def job() -> None:
+        def write_staged() -> bool:
             try:
                 outcome['saved'] = write(staged())
+                return outcome['saved']
             finally:
                 self._unwritten -= 1
 
         self._unwritten += 1
-        self.submit(job)
+        self.submit(told(write_staged, on_end))
         return outcome['saved']
+
+    def _staged(self, name: str, state: Any) -> Callable[[], Any] | None:
+        """Return what returns the state as it is now, or None where the save is skipped."""
+        if self._queue is None:
+            self._queue = choose_queue(self.async_save, state, self._logger)
+        self.raise_error()
+        if self.would_skip:
+            self._logger.warning('%s is skipped: the checkpoint before it is still being written.', name)
+            return None
+        if self._unwritten:
+            self._queue.join()
+            self.raise_error()
+        if self._stage is None or isinstance(self._queue, InlineQueue):
+            return lambda: state
+        return self._stage(state)
+
+
+def told(work: Callable[[], bool], on_end: OnEnd) -> Job:
+    """Return a job that tells what became of it, once, whatever happens.
+
+    Args:
+        work (callable): Does it; returns whether a file is committed.
+        on_end (callable): Gets the answer; False if ``work`` raised.
+    """
+    def job() -> None:
+        committed = False
+        try:
+            committed = work()
+        finally:
+            on_end(committed)
+
+    return job
 
 
 def _check_arguments(async_save: Any, on_busy: str, stage: Stage | None) -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Callable, Literal
 
 from mmckpt.policy.retention import KeepAll, Retention
 from mmckpt.progress import Progress
@@ -16,7 +16,7 @@ from mmckpt.store.catalog import Catalog
 from mmckpt.store.committer import Committer
 from mmckpt.store.index import Index
 from mmckpt.store.mirror import Mirror
-from mmckpt.store.outbox import Outbox, Stage
+from mmckpt.store.outbox import OnEnd, Outbox, Stage, told
 from mmckpt.store.pruner import Pruner
 from mmckpt.store.record import Record, check_name
 from mmckpt.store.session import Session
@@ -26,6 +26,10 @@ from mmckpt.store.writer import Job
 
 # Seconds that the end of a training waits for uploads; who sends SIGTERM sends SIGKILL 30 s later.
 _UPLOAD_PATIENCE, _UPLOAD_PATIENCE_STOPPED = 600.0, 15.0
+
+
+def _nobody_asks(committed: bool) -> None:
+    """Take no notice."""
 
 
 class CheckpointStore(StoreView):
@@ -99,6 +103,11 @@ class CheckpointStore(StoreView):
     @retention.setter
     def retention(self, policy: Retention) -> None:
         self._pruner.retention = policy
+
+    @property
+    def would_skip(self) -> bool:
+        """Whether :meth:`write` would leave a state out now, because another one is being written."""
+        return self._outbox.would_skip
 
     @property
     def blocked_seconds(self) -> float:
@@ -178,15 +187,19 @@ class CheckpointStore(StoreView):
 
     def wait(self) -> None:
         """Wait until everything is durable; raise an error of the writer."""
-        self._outbox.join()
+        self.join()
         self._outbox.raise_error()
+
+    def join(self) -> None:
+        """Wait until everything is durable or lost; an error of the writer is kept for :meth:`wait`."""
+        self._outbox.join()
 
     # Jobs --------------------------------------------------------------------
 
     def write(self, name: str, state: Any, *, progress: Progress, roles: Sequence[str],
               scores: Mapping[str, float] | None = None, metrics: Mapping[str, float] | None = None,
               val_pending: bool = False, point_last: bool = True,
-              rules: Mapping[str, str] | None = None) -> bool:
+              rules: Mapping[str, str] | None = None, on_end: OnEnd = _nobody_asks) -> bool:
         """Write a state; in the background it is copied first, and may change at once.
 
         Args:
@@ -201,6 +214,8 @@ class CheckpointStore(StoreView):
             val_pending (bool): Whether a validation is due at this step. Defaults to False.
             point_last (bool): Whether ``last_checkpoint`` shall name it. Defaults to True.
             rules (Mapping[str, str], optional): Which values of each score are better. Defaults to None.
+            on_end (callable): Called once, on whichever thread, with whether the file
+                is committed. Defaults to nobody.
 
         Returns:
             bool: False if it was skipped or failed, which the log explains. A
@@ -211,7 +226,8 @@ class CheckpointStore(StoreView):
             Exception: What went wrong in the background since the last call.
         """
         draft = self._session.draft(name, progress, roles, scores, metrics, rules, val_pending)
-        return self._outbox.put(name, state, lambda staged: self._committer.write(staged, draft, point_last))
+        return self._outbox.put(
+            name, state, lambda staged: self._committer.write(staged, draft, point_last), on_end)
 
     def stage_directory(self, name: str) -> StagedDirectory:
         """Make a hidden directory for a checkpoint that others write; pass it to :meth:`write` as the state then.
@@ -224,7 +240,7 @@ class CheckpointStore(StoreView):
 
     def link(self, source: str, name: str, *, roles: Sequence[str], scores: Mapping[str, float] | None = None,
              metrics: Mapping[str, float] | None = None, point_last: bool = False,
-             rules: Mapping[str, str] | None = None) -> None:
+             rules: Mapping[str, str] | None = None, on_end: OnEnd = _nobody_asks) -> None:
         """Give a file one more name once it is committed; a copy where there are no hard links.
 
         Args:
@@ -235,25 +251,34 @@ class CheckpointStore(StoreView):
             metrics (Mapping[str, float], optional): Added to those of the source. Defaults to None.
             point_last (bool): Whether ``last_checkpoint`` shall name it. Defaults to False.
             rules (Mapping[str, str], optional): Which values of each score are better. Defaults to None.
+            on_end (callable): Called once, on whichever thread, with whether the file
+                is committed. Defaults to nobody.
         """
         check_name(source)
         draft = self._session.draft(name, Progress(0, 0), roles, scores, metrics, rules)
-        self._submit(lambda: self._committer.link(source, draft, point_last))
+        self._submit(told(lambda: self._committer.link(source, draft, point_last), on_end))
 
     def amend(self, names: Sequence[str], *, metrics: Mapping[str, float] | None = None,
-              post_validation: dict[str, Any] | None = None, val_pending: bool | None = None) -> None:
+              post_validation: Callable[[], dict[str, Any]] | dict[str, Any] | None = None,
+              val_pending: bool | None = None) -> None:
         """Complete the records of files after a validation, in one commit; the files are not touched.
 
         Args:
             names (Sequence[str]): The files; those that were not written are left out.
             metrics (Mapping[str, float], optional): Metrics of the validation. Defaults to None.
-            post_validation (dict, optional): What it changed, in plain JSON types. Defaults to None.
+            post_validation (dict or callable, optional): What it changed, in plain JSON
+                types; or what returns it, called when the files before are committed
+                or lost. Defaults to None.
             val_pending (bool, optional): Whether it is still due. Defaults to None.
         """
         given = dict(metrics=None if metrics is None else dict(metrics), post_validation=post_validation,
                      val_pending=val_pending)
-        changes = {key: value for key, value in given.items() if value is not None}
-        self._submit(lambda: self._committer.amend(list(names), changes))
+
+        def job() -> None:
+            now = {key: value() if callable(value) else value for key, value in given.items()}
+            self._committer.amend(list(names), {key: value for key, value in now.items() if value is not None})
+
+        self._submit(job)
 
     def prune(self) -> list[Record]:
         """Drop what the policy does not keep of this run; return the records."""

@@ -144,6 +144,27 @@ def test_closing_joins_the_writer(background, backend, save):
     assert view.latest_valid().name == 'epoch_1.pth' and view.index.attempts[-1].why == 'signal'
 
 
+def test_whoever_asks_is_told_once_what_became_of_each_file(background, backend, save):
+    store, told = background(on_busy='skip'), []
+    ends = {name: (lambda committed, name=name: told.append((name, committed))) for name in 'abcdef'}
+    backend.gate.clear()
+    save(store, 1, on_end=ends['a'])
+    store.link('epoch_1.pth', 'best.pth', roles=('best:AP',), on_end=ends['b'])
+    store.link('epoch_9.pth', 'other.pth', roles=('best:AP',), on_end=ends['c'])
+    assert not save(store, 2, on_end=ends['d'])
+    assert told == [('d', False)], 'nothing is known of files that are on their way'
+    backend.gate.set()
+    store.wait()
+    with pytest.raises(SaveError):
+        store.write('x.pth', {'hook': threading.Lock()}, progress=Progress(3, 3), roles=(), on_end=ends['e'])
+    backend.error = ZeroDivisionError('a bug in the disk')
+    save(store, 4, on_end=ends['f'])
+    store.join()
+    assert told == [('d', False), ('a', True), ('b', True), ('c', False), ('e', False), ('f', False)]
+    with pytest.raises(ZeroDivisionError):
+        store.wait()
+
+
 def test_retention_in_the_background_keeps_to_the_policy(background, save):
     store = background(retention=KeepLast(2))
     for step in range(1, 9):

@@ -99,6 +99,32 @@ def test_a_link_to_what_was_never_written_is_said(open_store, said):
     assert not store.records() and 'best.pth is not made' in said()
 
 
+@pytest.mark.parametrize('way', ['write', 'link'])
+def test_a_file_whose_old_bytes_are_gone_counts_although_the_index_could_not_follow(open_store, state, save,
+                                                                                    monkeypatch, way):
+    store = open_store()
+    for step in (1, 2):
+        save(store, step)
+    store.link('epoch_1.pth', 'best.pth', roles=('best:AP',), scores={'AP': .1})
+    create = store._committer.catalog.backend.create
+
+    def full(path):
+        if path.name.startswith('.mmckpt_index'):
+            raise OSError(28, 'No space left on device')
+        return create(path)
+
+    monkeypatch.setattr(store._committer.catalog.backend, 'create', full)
+    told = []
+    how = dict(roles=('best:AP',), scores={'AP': .2}, on_end=told.append)
+    if way == 'write':
+        assert store.write('best.pth', state(2), progress=Progress(2, 20), **how)
+    else:
+        store.link('epoch_2.pth', 'best.pth', **how)
+    assert told == [True]
+    for view in (store, CheckpointStore.read(store.directory)):
+        assert view.find('best.pth').epoch == 2 and view.verify(view.find('best.pth')) is None
+
+
 def test_amending_completes_records_without_touching_files(open_store, save):
     store = open_store()
     save(store, 1, val_pending=True)
