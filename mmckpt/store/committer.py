@@ -91,7 +91,7 @@ class Committer:
             self.logger.warning('%s is not made: %s, whose bytes it would share, was not written.',
                                 draft.name, source)
             return False
-        record = (_more_roles(original, draft) if source == draft.name
+        record = (original.also_kept_as(draft) if source == draft.name
                   else _linked(original, draft, index.last_seq + 1))
         directory = self.catalog.directory
         try:
@@ -190,12 +190,6 @@ class Committer:
 def _linked(original: Record, draft: Record, seq: int) -> Record:
     return replace(original, name=draft.name, seq=seq, run=draft.run, attempt=draft.attempt,
                    roles=draft.roles, scores=draft.scores, rules=draft.rules,
-                   metrics={**original.metrics, **draft.metrics})
-
-
-def _more_roles(original: Record, draft: Record) -> Record:
-    return replace(original, roles=tuple(dict.fromkeys([*original.roles, *draft.roles])),
-                   scores={**original.scores, **draft.scores}, rules={**original.rules, **draft.rules},
                    metrics={**original.metrics, **draft.metrics})
 
 

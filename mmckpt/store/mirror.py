@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mmckpt.policy.retention import Retention
 from mmckpt.store.index import Index
-from mmckpt.store.mirror_plan import plan_mirror, twin_of
+from mmckpt.store.mirror_plan import is_stand_in, plan_mirror, stand_in_name, twin_of
 from mmckpt.store.record import Record
 from mmckpt.store.remote import RemoteDirectory
 from mmckpt.store.space import megabytes
@@ -22,13 +22,19 @@ FIRST_DELAY, LONGEST_DELAY = 1.0, 60.0
 _SAY_EVERY = 10
 
 
+class _ClosedError(Exception):
+    """The mirror was closed while it was at work."""
+
+
 class Mirror:
     """Makes a remote directory hold what the local one has committed.
 
     One daemon thread takes the newest committed index, uploads the files that
     the remote index does not name (second names of bytes are copied there),
     commits the remote index after each, and only then removes what retention
-    drops: whoever reads the remote index finds every file that it names. What
+    drops: whoever reads the remote index finds every file that it names. The
+    bytes behind a name change only while the new ones have another name in the
+    index, too, so that a best that is written anew is never missing. What
     fails is tried again with growing pauses for as long as training runs.
 
     Args:
@@ -81,12 +87,15 @@ class Mirror:
             bool: Whether it has everything; if not, the log says so.
         """
         with self._changed:
-            done = self._changed.wait_for(self._is_done, 0)
-            if not done:
-                self.logger.info('Waits for the upload to %s, at most %.0f s.', self.remote.url, patience)
-                done = self._changed.wait_for(self._is_done, patience)
-            self._closed = True
-            self._changed.notify_all()
+            try:
+                done = self._changed.wait_for(self._is_done, 0)
+                if not done:
+                    self.logger.info('Waits for the upload to %s, at most %.0f s.', self.remote.url, patience)
+                    done = self._changed.wait_for(self._is_done, patience)
+            finally:
+                # Also where Ctrl-C ends the wait: another training may write there from now on.
+                self._closed = True
+                self._changed.notify_all()
         if not done:
             self.logger.error('%s does not hold the newest checkpoints: the upload was not finished within %.0f s. '
                               'They are in %s; a resume there uploads them.', self.remote.url, patience, self.directory)
@@ -107,6 +116,8 @@ class Mirror:
             try:
                 self._reach(*wanted)
                 delays, self.failures = self._delays(), 0
+            except _ClosedError:
+                return
             except Exception as error:
                 failed = True
                 self._failed(error)
@@ -122,36 +133,36 @@ class Mirror:
     def _reach(self, index: Index, retention: Retention) -> None:
         if self._there is None:
             self._there = self.remote.read_index() or Index()
+            self._remove_orphans()
         plan = plan_mirror(index, self._there, retention)
-        if plan.outdated:
-            # Their bytes are about to change: until the new record is there, nobody may trust the name.
-            self._commit(self._there.without(plan.outdated))
         for record in plan.missing:
-            if not self._bring(record):
+            bring = self._replace if record.name in self._there.records else self._bring
+            if not bring(record):
                 # The state that came meanwhile decides what goes, too.
-                return
-            if self._closed:
-                # Another mirror may be at work here by now; what this one knows of the index is old.
                 return
             self._commit(replace(plan.index, records={**self._there.records, record.name: record},
                                  leftovers=self._there.leftovers))
+        plan = plan_mirror(index, self._there, retention)
         if self._there != plan.index:
             self._commit(plan.index)
         for name in plan.surplus:
+            self._check_open()
             self.remote.remove(name)
         self._there = replace(self._there, leftovers=())
 
-    def _bring(self, record: Record) -> bool:
+    def _bring(self, record: Record, name: str | None = None) -> bool:
         """Upload or copy a file; return False if it was dropped or written anew since the index was taken."""
         if self._is_outdated(record):
             return False
+        self._check_open()
+        name = name or record.name
         twin = twin_of(record, self._there.records)
         if twin is not None:
-            self.remote.copy(twin, record.name)
+            self.remote.copy(twin.name, name)
             return True
         started = time.perf_counter()
         try:
-            self.remote.upload(self.directory / record.name, record)
+            self.remote.upload(self.directory / record.name, replace(record, name=name))
         except FileNotFoundError:
             if self._is_outdated(record):
                 return False
@@ -159,6 +170,28 @@ class Mirror:
         self.logger.info('Uploaded %s to %s: %s in %.1f s.', record.name, self.remote.url, megabytes(record.size),
                          time.perf_counter() - started)
         return True
+
+    def _replace(self, record: Record) -> bool:
+        """Put new bytes behind a name in use; the index names the old or the new ones at every moment."""
+        twin = twin_of(record, self._there.records)
+        if twin is None:
+            twin = replace(record, name=stand_in_name(record))
+            if not self._bring(record, twin.name):
+                return False
+        stand_in = twin.also_kept_as(record)
+        self._commit(self._there.without([record.name]).with_records([stand_in]))
+        return self._bring(record)
+
+    def _remove_orphans(self) -> None:
+        """Remove stand-ins of a process that died before any index named them."""
+        for name in self.remote.names():
+            if is_stand_in(name) and name not in self._there.records:
+                self.remote.remove(name)
+
+    def _check_open(self) -> None:
+        # Another mirror may be at work there by now; what this one knows of the index is old.
+        if self._closed:
+            raise _ClosedError
 
     def _is_outdated(self, record: Record) -> bool:
         with self._changed:
@@ -169,6 +202,7 @@ class Mirror:
         return now is None or (now.seq, now.digest) != (record.seq, record.digest)
 
     def _commit(self, index: Index) -> None:
+        self._check_open()
         try:
             self.remote.write_index(index)
         except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -16,13 +17,11 @@ class MirrorPlan:
 
     Args:
         index (Index): What the remote index says in the end.
-        outdated (tuple[str, ...]): Remote names whose bytes are going to be replaced.
         missing (tuple[Record, ...]): Local files that are not there, newest first.
         surplus (tuple[str, ...]): Remote names that are dropped at the end.
     """
 
     index: Index
-    outdated: tuple[str, ...]
     missing: tuple[Record, ...]
     surplus: tuple[str, ...]
 
@@ -44,6 +43,8 @@ def plan_mirror(local: Index, remote: Index, retention: Retention) -> MirrorPlan
     """
     union = {**remote.records, **local.records}
     dropped = {r.name for r in to_drop([r for r in union.values() if r.run == local.current_run], retention)}
+    dropped |= {name for name, record in remote.records.items() if is_stand_in(name) and any(
+        other.name != name and same_bytes(other, record) for other in union.values())}
     # What this machine keeps in spite of the policy (last_checkpoint names it) is kept there, too.
     surplus = dropped - set(local.records)
     kept = {name: record for name, record in union.items() if name not in surplus}
@@ -53,7 +54,6 @@ def plan_mirror(local: Index, remote: Index, retention: Retention) -> MirrorPlan
     missing = [r for r in local.records.values() if not same_bytes(remote.records.get(r.name), r)]
     return MirrorPlan(
         index=replace(local, records=kept, leftovers=tuple(leftovers), last_seq=max(local.last_seq, remote.last_seq)),
-        outdated=tuple(r.name for r in missing if r.name in remote.records),
         missing=tuple(newest_first(missing)),
         surplus=tuple(item.name for item in leftovers))
 
@@ -70,8 +70,24 @@ def same_bytes(first: Record | None, second: Record | None) -> bool:
             and (first.size, first.digest) == (second.size, second.digest))
 
 
-def twin_of(record: Record, there: Mapping[str, Record]) -> str | None:
-    """Return the name of a remote file with the bytes of a record, or None."""
+def twin_of(record: Record, there: Mapping[str, Record]) -> Record | None:
+    """Return the record of a remote file with the bytes of a record, or None."""
     if not record.digest:
         return None
-    return next((name for name, other in there.items() if same_bytes(other, record)), None)
+    return next((other for other in there.values() if same_bytes(other, record)), None)
+
+
+def stand_in_name(record: Record) -> str:
+    """Return the name under which the bytes of a file lie there until its own, which is in use, can have them.
+
+    Example:
+        >>> stand_in_name(Record('best_AP.pth', 7, 1, 1, 1, 9, 0.0, 5, 'xxh3-128:00', ()))
+        'best_AP.new7.pth'
+    """
+    stem, dot, suffix = record.name.rpartition('.')
+    return f'{stem}.new{record.seq}.{suffix}' if dot else f'{record.name}.new{record.seq}.pth'
+
+
+def is_stand_in(name: str) -> bool:
+    """Whether a name was made by :func:`stand_in_name`."""
+    return re.search(r'\.new\d+\.[^.]+\Z', name) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 FOREIGN = 'foreign'
@@ -72,6 +72,18 @@ class Record:
         for key in ('scores', 'metrics'):
             plain[key] = {k: v if math.isfinite(v) else repr(v) for k, v in plain[key].items()}
         return plain
+
+    def also_kept_as(self, other: Record) -> Record:
+        """Return the record with what another name of the same bytes is kept for.
+
+        Example:
+            >>> file = Record('epoch_3.pth', 7, 1, 2, 3, 9, 0.0, 5, '', ('periodic',))
+            >>> file.also_kept_as(replace(file, name='best.pth', roles=('best:AP',))).roles
+            ('periodic', 'best:AP')
+        """
+        return replace(self, roles=tuple(dict.fromkeys([*self.roles, *other.roles])),
+                       scores={**self.scores, **other.scores}, rules={**self.rules, **other.rules},
+                       metrics={**self.metrics, **other.metrics})
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Record:

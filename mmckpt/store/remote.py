@@ -110,6 +110,14 @@ class RemoteDirectory:
         if size != record.size:
             raise OSError(f'{target} has {size} bytes after the upload, but {record.size} were expected')
 
+    def names(self) -> list[str]:
+        """Return the names of all files that are there."""
+        self._fs.invalidate_cache(self._root)
+        try:
+            return [path.rstrip('/').rpartition('/')[2] for path in self._fs.ls(self._root, detail=False)]
+        except FileNotFoundError:
+            return []
+
     def copy(self, source: str, name: str) -> None:
         """Give a file that is there already a second name; the bytes do not travel."""
         self._fs.cp_file(self._path(source), self._path(name))

@@ -161,7 +161,11 @@ class CheckpointStore(StoreView):
         atexit.register(self._close_at_exit)
 
     def close(self, reason: str, error: BaseException | None = None) -> None:
-        """Finish what is queued, note how the attempt ended, and give the directory back.
+        """Finish what is queued, note how the attempt ended, upload, and give the directory back.
+
+        The directory stays taken until the upload is done, or given up after 10
+        minutes (15 s where the training was stopped): another training would
+        change files while they travel, and two would write the remote index.
 
         Args:
             reason (str): As in :class:`mmckpt.store.index.Attempt`.
@@ -171,13 +175,13 @@ class CheckpointStore(StoreView):
         if not self._session.is_open:
             return
         atexit.unregister(self._close_at_exit)
+        patience = 0.0
         try:
             self._outbox.join()
             self._session.note_end(reason)
+            patience = _UPLOAD_PATIENCE if reason == 'finished' else _UPLOAD_PATIENCE_STOPPED
         finally:
-            self._session.leave()
-        if self._mirror is not None:
-            self._mirror.close(_UPLOAD_PATIENCE if reason == 'finished' else _UPLOAD_PATIENCE_STOPPED)
+            self._leave(patience)
         try:
             self._outbox.raise_error()
         except Exception:
@@ -322,6 +326,13 @@ class CheckpointStore(StoreView):
         return self._pruner.run_fits(expected_size, files)
 
     # Inside ------------------------------------------------------------------
+
+    def _leave(self, patience: float) -> None:
+        try:
+            if self._mirror is not None:
+                self._mirror.close(patience)
+        finally:
+            self._session.leave()
 
     def _submit(self, job: Job) -> None:
         # Raises if the store is not open.

@@ -15,7 +15,8 @@ from mmckpt.store.backend import LocalBackend
 
 WAYS = {'sync': {}, 'async': dict(async_save=True), 'slow': dict(async_save=True)}
 # Where the training thread writes, it knows that the file of the step is lost, and the best gets one of its own.
-CASES = [(fault, way) for fault in ('write', 'link', 'copy', 'source') for way in WAYS if (fault, way) != ('source', 'sync')]
+CASES = [(fault, way) for fault in ('write', 'link', 'copy', 'source') for way in WAYS
+         if (fault, way) != ('source', 'sync')]
 
 
 @pytest.fixture

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 import time
 import uuid
 
 import fsspec
 import pytest
+import xxhash
 
 from mmckpt.errors import CheckpointNotFoundError, CorruptCheckpointError, RemoteError
 from mmckpt.policy.retention import AnyOf, KeepBest, KeepLast
 from mmckpt.progress import Progress
 from mmckpt.store import CheckpointStore, load_checkpoint
 from mmckpt.store.index import INDEX_NAME
+from mmckpt.store.lock import LOCK_NAME
 from mmckpt.store.mirror import Mirror
 from mmckpt.store.pull import pull
 from mmckpt.store.remote import RemoteDirectory
@@ -161,16 +165,104 @@ def test_a_storage_that_is_behind_gets_the_newest_state_only(mirrored, save, url
     assert uploads[-1] == 'upload epoch_4.pth' and len(uploads) <= 2
 
 
-def test_a_name_whose_bytes_change_is_out_of_the_index_meanwhile(mirrored, save, url, tmp_path):
-    store, _ = mirrored(url)
-    save(store, 1)
+@pytest.fixture
+def write_best(state):
+    """Give the best, which has one name for ever, the bytes of a step."""
+    def write(store, step, linked):
+        how = dict(roles=('best:AP',), scores={'AP': step / 10}, rules={'AP': 'greater'})
+        if linked:
+            store.write(f'epoch_{step}.pth', state(step), progress=Progress(step, 10 * step), roles=('periodic',))
+            store.link(f'epoch_{step}.pth', 'best.pth', **how)
+        else:
+            store.write('best.pth', state(step), progress=Progress(step, 10 * step), **how)
+
+    return write
+
+
+def best_there(url):
+    """The step of the best that a reader finds now, with its bytes checked; None if there is none."""
+    index = RemoteDirectory(url).read_index()
+    found = [record for record in (index.records.values() if index else ()) if 'best:AP' in record.roles]
+    whole = [record for record in found
+             if f'xxh3-128:{xxhash.xxh3_128(bytes_at(url, record.name)).hexdigest()}' == record.digest]
+    return max((record.epoch for record in whole), default=None)
+
+
+@pytest.mark.parametrize('linked', [False, True])
+@pytest.mark.parametrize('fail_at', [None, *range(1, 8)])
+def test_a_best_that_is_written_anew_is_never_missing(mirrored, write_best, linked, fail_at):
+    url = f'memory://{uuid.uuid4().hex}/run'
+    store, remote = mirrored(url, retention=AnyOf(KeepLast(1), KeepBest('best:AP', 1, 'greater')))
+    write_best(store, 1, linked)
+    until(store._mirror._is_done)
+    seen, call, remote.calls = [], remote._call, 0
+    remote.fail_at = {fail_at}
+    remote._call = lambda what: (seen.append(best_there(url)), call(what))
+    write_best(store, 2, linked)
     store.close('finished')
+    assert seen and set(seen) <= {1, 2} and seen == sorted(seen), 'the old or the new one, whole, at every moment'
+    assert best_there(url) == 2 and all(remote.whole)
+    assert names_at(url) == ['best.pth', *(['epoch_2.pth'] if linked else []), INDEX_NAME]
+    assert RemoteDirectory(url).read_index().records == store.index.records
+
+
+@pytest.mark.parametrize('dies_at', range(1, 8))
+def test_a_process_that_dies_while_it_replaces_a_best_leaves_one_and_the_next_one_clears_up(mirrored, write_best,
+                                                                                              dies_at):
+    url = f'memory://{uuid.uuid4().hex}/run'
+    store, remote = mirrored(url, retention=KeepBest('best:AP', 1, 'greater'))
+    write_best(store, 1, linked=False)
+    until(store._mirror._is_done)
+    remote.calls, remote.fail_at = 0, range(dies_at, 99)
+    write_best(store, 2, linked=False)
+    until(lambda: remote.calls >= dies_at or store._mirror._is_done())
+    store._leave(patience=0)
+    assert best_there(url) in (1, 2)
+    following, _ = mirrored(url, resumed_from='best.pth', retention=KeepBest('best:AP', 1, 'greater'))
+    following.close('finished')
+    assert best_there(url) == 2 and names_at(url) == ['best.pth', INDEX_NAME]
+    assert RemoteDirectory(url).read_index().records == following.index.records
+
+
+def test_the_directory_stays_taken_until_the_upload_is_done(mirrored, save, url, tmp_path):
+    def another_process_gets_it():
+        lock = ('import fcntl, sys; fcntl.lockf(open(sys.argv[1], "r+"), fcntl.LOCK_EX | fcntl.LOCK_NB)')
+        return subprocess.run([sys.executable, '-c', lock, str(tmp_path / 'run' / LOCK_NAME)],
+                              stderr=subprocess.DEVNULL).returncode == 0
+
     store, remote = mirrored(url)
-    store.write('epoch_1.pth', {'meta': {'epoch': 1}, 'other': 'bytes'}, progress=Progress(1, 10), roles=('periodic',))
-    store.close('finished')
-    upload = remote.log.index('upload epoch_1.pth')
-    assert remote.log[upload - 1] == 'index'
-    assert RemoteDirectory(url).read_index().records['epoch_1.pth'] == store.find('epoch_1.pth')
+    until(store._mirror._is_done)
+    remote.gate.clear()
+    save(store, 1)
+    closing = threading.Thread(target=store.close, args=('finished',))
+    closing.start()
+    until(lambda: store.index.attempts[-1].why == 'finished')
+    assert not another_process_gets_it() and closing.is_alive()
+    remote.gate.set()
+    closing.join(20)
+    assert 'epoch_1.pth' in names_at(url) and another_process_gets_it()
+
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt, None])
+def test_the_directory_is_given_back_when_nobody_waits_any_longer(mirrored, save, url, monkeypatch, error):
+    monkeypatch.setattr('mmckpt.store.store._UPLOAD_PATIENCE', 0.05)
+    store, remote = mirrored(url)
+    until(store._mirror._is_done)
+    remote.gate.clear()
+    save(store, 1)
+    if error is None:
+        store.close('finished')
+    else:
+        monkeypatch.setattr(store._mirror, '_is_done', lambda: (_ for _ in ()).throw(error))
+        with pytest.raises(error):
+            store.close('finished')
+        monkeypatch.undo()
+    calls = remote.calls
+    following, _ = mirrored(url)
+    remote.gate.set()
+    store._mirror._thread.join(20)
+    assert remote.calls <= calls + 1, 'the one that was given up does nothing after what it was doing'
+    following.close('finished')
 
 
 def test_another_machine_goes_on_from_the_newest_and_the_history(mirrored, save, url, tmp_path):
