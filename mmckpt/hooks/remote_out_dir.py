@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import os.path as osp
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import barrier, get_local_rank, is_main_process
+from mmengine.dist import is_main_process
 
 from mmckpt.errors import MMCkptError
-from mmckpt.hooks.runner_adapter import broadcast_object
+from mmckpt.hooks.runner_adapter import broadcast_object, gather_objects
+from mmckpt.store import Record
 from mmckpt.store.mirror import Mirror
+from mmckpt.store.mirror_plan import same_bytes
 from mmckpt.store.pull import pull
 from mmckpt.store.remote import RemoteDirectory, is_remote, without_password
+from mmckpt.store.view import read_view
 
 
 class RemoteOutDir:
@@ -67,11 +71,35 @@ class RemoteOutDir:
             raise failure
 
     def pull_for_other_nodes(self, logger: Any, path: str | None) -> None:
-        """Bring the file that rank 0 has chosen to nodes that do not see its disk; call it on every rank."""
-        chosen = None if path is None else Path(path)
-        if chosen is not None and get_local_rank() == 0 and chosen.parent == self.work_dir and not chosen.is_file():
-            pull(RemoteDirectory(self.url), self.work_dir, logger, download=True, name=chosen.name)
-        barrier()
+        """Bring the file that rank 0 has chosen to nodes that do not have it; call it on every rank.
+
+        Args:
+            logger (Logger): Where the download is said.
+            path (str, optional): What rank 0 has chosen; the same on all ranks.
+
+        Raises:
+            MMCkptError: On all ranks, if one node could not get it.
+        """
+        name = Path(path).name if path is not None and Path(path).parent == self.work_dir else None
+        wanted = broadcast_object(None if name is None else read_view(self.work_dir).find(name))
+        failure = None
+        # torchrun, MMEngine's launchers and our command set it; MMEngine's own groups of a node are made by nobody.
+        if wanted is not None and not is_main_process() and int(os.environ.get('LOCAL_RANK', 0)) == 0:
+            try:
+                if not self._has(wanted):
+                    pull(RemoteDirectory(self.url), self.work_dir, logger, download=True, name=wanted.name)
+            except MMCkptError as error:
+                failure = error
+        # The others of a node wait here for its first one.
+        failures = [error for error in gather_objects(failure) if error is not None]
+        if failures:
+            raise failures[0]
+
+    def _has(self, wanted: Record) -> bool:
+        """Whether this node has a file, and not another one of that name that an earlier run has left."""
+        view = read_view(self.work_dir)
+        here = view.find(wanted.name)
+        return here is not None and same_bytes(here, wanted) and view.check_size(here) is None
 
     def mirror(self, logger: Any) -> Mirror:
         """Return what copies the work directory's checkpoints there."""

@@ -81,8 +81,7 @@ class RemoteDirectory:
         except FileNotFoundError:
             return None
         except Exception as error:
-            raise RemoteError(f'{self.url} cannot be read: {type(error).__name__}: {error}. Check the address, the '
-                              'network and the credentials, or choose an out_dir on this machine.') from error
+            raise self._unreadable(error) from error
         try:
             return parse_index(text)
         except BrokenIndexError as error:
@@ -137,6 +136,34 @@ class RemoteDirectory:
         """
         with self._fs.open(self._path(name), 'rb', block_size=_CHUNK) as source:
             return write_temporary(LocalBackend(), target, lambda file: shutil.copyfileobj(source, file, _CHUNK))
+
+    def size(self, name: str) -> int | None:
+        """Return the bytes of a file, or None if it is not there.
+
+        Raises:
+            RemoteError: If the storage does not answer.
+        """
+        try:
+            return self._fs.info(self._path(name))['size']
+        except FileNotFoundError:
+            return None
+        except Exception as error:
+            raise self._unreadable(error) from error
+
+    def read_range(self, name: str, start: int, end: int) -> bytes:
+        """Return some bytes of a file.
+
+        Raises:
+            RemoteError: If the storage does not answer.
+        """
+        try:
+            return self._fs.cat_file(self._path(name), start=start, end=end)
+        except Exception as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> RemoteError:
+        return RemoteError(f'{self.url} cannot be read: {type(error).__name__}: {error}. Check the address, the '
+                           'network and the credentials, or choose an out_dir on this machine.')
 
     def _path(self, name: str) -> str:
         check_name(name)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
+import subprocess
+import sys
 import uuid
 
 import pytest
@@ -13,6 +17,7 @@ from toy_runner import make_runner, read_log
 
 from mmckpt.errors import RemoteError
 from mmckpt.hooks.remote_out_dir import RemoteOutDir
+from mmckpt.store.backend import file_digest
 from mmckpt.store.index import INDEX_NAME
 from mmckpt.store.remote import RemoteDirectory
 
@@ -71,3 +76,58 @@ def test_a_storage_that_nobody_can_reach_is_refused_before_training(tmp_path):
     ('petrel://bucket', None, False), ('/data/runs', None, False), (None, None, False)])
 def test_backends_of_mmengine_stay_with_mmengine(out_dir, backend_args, ours):
     assert (RemoteOutDir.of(out_dir, 'work_dirs/run', backend_args) is not None) == ours
+
+
+@pytest.mark.skipif(not os.path.isdir('/proc/self/cwd'), reason='one path that is two directories needs /proc')
+def test_each_node_gets_the_file_that_rank_0_resumes_from(tmp_path):
+    """Two processes whose work directories have one path and are two disks; one of them holds an older run."""
+    remote, nodes = f'file://{tmp_path}/remote', [tmp_path / 'node0', tmp_path / 'node1']
+    train(tmp_path / 'gone' / 'run', metrics('AP', .3, .8), uploading(remote), hooks=[RNG, EARLY])
+    train(nodes[1] / 'run', metrics('AP', .9, .1), ours(save_best='AP'))
+    nodes[0].mkdir()
+    script = tmp_path / 'run.py'
+    script.write_text(TWO_NODES.format(tests=os.path.dirname(__file__), hooks=[RNG, EARLY],
+                                        checkpoint=uploading(remote)))
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    common = dict(os.environ, WORLD_SIZE='2', LOCAL_RANK='0', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port),
+                  OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
+    running = [subprocess.Popen([sys.executable, str(script)], cwd=node, env=dict(common, RANK=str(rank)), text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for rank, node in enumerate(nodes)]
+    said = [process.communicate(timeout=200)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0], '\n'.join(text[-3000:] for text in said)
+    assert digest(nodes[0] / 'run') == digest(nodes[1] / 'run') == digest(tmp_path / 'gone' / 'run')
+    ends = [load(node / 'end.pth') for node in nodes]
+    assert ends[0]['epoch'] == ends[1]['epoch'] == 3 and ends[0]['best'] == ends[1]['best'] == .8
+    assert ends[0]['hooks'] == ends[1]['hooks']
+    for key, value in ends[0]['weights'].items():
+        assert torch.equal(ends[1]['weights'][key], value)
+    assert not (nodes[1] / 'run' / 'epoch_3.pth').exists(), 'rank 0 alone writes'
+
+
+def digest(run):
+    return file_digest(run / 'epoch_2.pth')
+
+
+TWO_NODES = '''
+import os
+import sys
+import torch
+sys.path.insert(0, {tests!r})
+import torch.distributed as dist
+from mmckpt.hooks import CheckpointHook
+from toy_runner import make_runner
+
+dist.init_process_group('gloo')
+runner = make_runner('/proc/self/cwd/run', [dict(AP=.5)], {hooks!r}, epochs=3, launcher='pytorch', resume=True,
+                     checkpoint={checkpoint!r},
+                     cfg=dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None)))
+runner.train()
+hooks = [hook.state_dict() for hook in runner.hooks if type(hook).__name__ == 'EarlyStoppingHook']
+torch.save(dict(epoch=runner.epoch, best=runner.message_hub.get_info('best_score'), hooks=hooks,
+                weights=dict(runner.model.module.named_parameters())), 'end.pth')
+dist.barrier()
+dist.destroy_process_group()
+os._exit(0)
+'''

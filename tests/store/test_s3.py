@@ -9,7 +9,8 @@ import uuid
 import pytest
 from test_mirror import names_at, until
 
-from mmckpt.policy.retention import KeepLast
+from mmckpt.policy.retention import KeepBest, KeepLast
+from mmckpt.progress import Progress
 from mmckpt.store.index import INDEX_NAME
 from mmckpt.store.mirror import Mirror
 from mmckpt.store.pull import pull
@@ -55,6 +56,18 @@ def test_a_run_goes_up_and_comes_back(open_store, save, bucket, tmp_path):
     assert names_at(bucket) == ['best_AP_epoch_1.pth', 'epoch_2.pth', INDEX_NAME]
     assert pull(RemoteDirectory(bucket), tmp_path / 'other', LOG, download=True).name == 'epoch_2.pth'
     assert (tmp_path / 'other' / 'epoch_2.pth').read_bytes() == (tmp_path / 'run' / 'epoch_2.pth').read_bytes()
+
+
+def test_a_best_that_is_written_anew_replaces_the_old_one(open_store, state, bucket, tmp_path):
+    keep = KeepBest('best:AP', 1, 'greater')
+    store = open_store(retention=keep, mirror=Mirror(RemoteDirectory(bucket), tmp_path / 'run', LOG))
+    for step in (1, 2):
+        store.write('best.pth', state(step), progress=Progress(step, step), roles=('best:AP',),
+                    scores={'AP': step}, rules={'AP': 'greater'})
+        until(store._mirror._is_done)
+    store.close('finished')
+    assert names_at(bucket) == ['best.pth', INDEX_NAME]
+    assert pull(RemoteDirectory(bucket), tmp_path / 'other', LOG, download=True).epoch == 2
 
 
 def test_a_server_that_goes_away_delays_the_upload_and_nothing_else(open_store, save, server, bucket, tmp_path, said):
