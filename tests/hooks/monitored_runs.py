@@ -5,11 +5,11 @@ import itertools
 import os
 
 import torch
+from digits_file import load_digits
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
-from sklearn.datasets import load_digits
 from torch import nn
 
 _names = itertools.count()

@@ -1,53 +1,36 @@
 """The monitoring hooks in two real processes: means over the ranks, and a NaN that only rank 1 sees."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-
-SCRIPT = '''
-import json, os, sys
-import torch.distributed as dist
+from forked import on_two_ranks
+from mmengine.dist import get_rank
 from monitored_runs import At, make_runner
+
 from mmckpt.hooks.detailed_loss_log_hook import DetailedLossLogHook
 from mmckpt.hooks.training_monitor_hook import TrainingMonitorHook
 
-def keep(runner, outputs):
-    values = {name: value.item() for name, value in outputs.items()}
-    open(f'{sys.argv[1]}/rank{dist.get_rank()}.json', 'w').write(json.dumps(values))
 
-def spoil(runner, outputs):
-    if dist.get_rank() == 1:
-        outputs['rebuild_loss'] = outputs['rebuild_loss'] * float('nan')
+def train(folder):
+    """A rank: trains an epoch, in which rank 1 meets a NaN."""
+    def keep(runner, outputs):
+        values = {name: value.item() for name, value in outputs.items()}
+        (folder / f'rank{get_rank()}.json').write_text(json.dumps(values))
 
-# MMEngine's own start of a process group wants a GPU.
-dist.init_process_group('gloo')
-hooks = DetailedLossLogHook(interval=2), TrainingMonitorHook(), At([2], keep), At([4], spoil)
-make_runner(sys.argv[1], *hooks, validate=False, epochs=1).train()
-dist.destroy_process_group()
-sys.stdout.flush()
-# torch 2.13 aborts now and then when an interpreter ends after gloo.
-os._exit(0)
-'''
+    def spoil(runner, outputs):
+        if get_rank() == 1:
+            outputs['rebuild_loss'] = outputs['rebuild_loss'] * float('nan')
+
+    hooks = DetailedLossLogHook(interval=2), TrainingMonitorHook(), At([2], keep), At([4], spoil)
+    make_runner(folder, *hooks, validate=False, epochs=1).train()
 
 
 @pytest.fixture(scope='module')
 def two_ranks(tmp_path_factory):
     """Train on two ranks; return the work directory and what was printed."""
     folder = tmp_path_factory.mktemp('two_ranks')
-    script = folder / 'two_ranks.py'
-    script.write_text(SCRIPT)
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(Path(__file__).parent), *sys.path]),
-                       OMP_NUM_THREADS='1')
-    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
-    done = subprocess.run([*torchrun, str(script), str(folder)], env=environment, text=True, timeout=200,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert done.returncode == 0, done.stdout
-    return folder, done.stdout
+    return folder, on_two_ranks(train, folder)
 
 
 def test_one_line_holds_the_mean_over_the_ranks(two_ranks):

@@ -8,8 +8,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from forked import on_two_ranks
 from mmengine.config import Config
-from ranks import run_on_two_ranks
+from mmengine.dist import get_rank
 from toy_runner import Scripted, loader, make_runner, read_log
 
 from mmckpt.errors import MetricNotFoundError
@@ -329,50 +330,35 @@ def test_a_metric_that_no_prefix_allows_is_named_before_training(tmp_path, prefi
         assert "Did you mean 'coco/AP'?" in read_log(tmp_path)
 
 
-@pytest.mark.slow
 def test_two_ranks_keep_the_same_files_and_scores(tmp_path):
     """Also after one of the files, that of 0.9, is lost in the background."""
-    run_on_two_ranks(TWO_RANKS, tmp_path)
+    on_two_ranks(keep_two, tmp_path)
     ranks = [torch.load(tmp_path / f'rank{rank}.pth') for rank in (0, 1)]
     assert ranks[0] == ranks[1] and ranks[0][0] == {(3, 6): .5, (4, 8): .4}
     assert ranks[0][2].endswith('b_0.5.pth') and ranks[0][3] == .5
     assert [name for name in names(tmp_path) if name.startswith('b_')] == ['b_0.4.pth', 'b_0.5.pth']
 
 
-TWO_RANKS = '''
-import os
-import sys
-import torch
-sys.path.insert(0, {tests!r})
-import torch.distributed as dist
-from mmengine.dist import get_rank
-from mmckpt.hooks import CheckpointHook
-from mmckpt.store.backend import LocalBackend
-from toy_runner import make_runner
+def keep_two(folder):
+    """A rank: trains, and writes what its hook holds."""
+    create = LocalBackend.create
 
-create = LocalBackend.create
-def losing(self, path):
-    if 'b_0.9' in path.name:
-        raise OSError(28, 'No space left on device')
-    return create(self, path)
-LocalBackend.create = losing
+    def losing(self, path):
+        if 'b_0.9' in path.name:
+            raise OSError(28, 'No space left on device')
+        return create(self, path)
 
-dist.init_process_group('gloo')
-spec = dict(metric='AP', keep=2, smooth=0.0, filename='b_{{AP:.1f}}')
-runner = make_runner(sys.argv[1], [dict(AP=v) for v in (.1, .9, .5, .4)], epochs=4, launcher='pytorch',
-                     checkpoint=dict(type='mmckpt.CheckpointHook', interval=-1, save_last=False, save_best=spec,
-                                     store=dict(async_save=True)),
-                     cfg=dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None)))
-runner.train()
-hook = next(h for h in runner.hooks if isinstance(h, CheckpointHook))
-torch.save((hook._best._tops['AP'].scores, hook.state_dict(), hook.best_ckpt_path,
-            runner.message_hub.get_info('best_score')),
-           f'{{sys.argv[1]}}/rank{{get_rank()}}.pth')
-dist.barrier()
-dist.destroy_process_group()
-# torch 2.13 aborts now and then when an interpreter ends after gloo.
-os._exit(0)
-'''
+    LocalBackend.create = losing
+    spec = dict(metric='AP', keep=2, smooth=0.0, filename='b_{AP:.1f}')
+    runner = make_runner(folder, [dict(AP=v) for v in (.1, .9, .5, .4)], epochs=4, launcher='pytorch',
+                         checkpoint=dict(type='mmckpt.CheckpointHook', interval=-1, save_last=False, save_best=spec,
+                                         store=dict(async_save=True)),
+                         cfg=dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None)))
+    runner.train()
+    hook = next(h for h in runner.hooks if isinstance(h, CheckpointHook))
+    state = (hook._best._tops['AP'].scores, hook.state_dict(), hook.best_ckpt_path,
+             runner.message_hub.get_info('best_score'))
+    torch.save(state, folder / f'rank{get_rank()}.pth')
 
 
 def test_the_monitor_watches_the_metric_of_a_spec(tmp_path):

@@ -5,8 +5,9 @@ import random
 import numpy as np
 import pytest
 import torch
+from forked import on_two_ranks
+from mmengine.dist import is_main_process
 from mmengine.structures import BaseDataElement
-from ranks import run_on_two_ranks
 from toy_runner import Net, Points, loader, make_runner, read_log
 
 from mmckpt.hooks.val_loss_hook import batch_size, metric_name
@@ -205,38 +206,21 @@ def test_the_size_of_a_batch(batch, size):
 
 
 def test_two_ranks_give_the_value_of_one(tmp_path):
-    run_on_two_ranks(TWO_RANKS, tmp_path)
+    on_two_ranks(validate, tmp_path)
     metrics, weights = torch.load(tmp_path / 'result.pth')
     wanted = expected_losses({k.replace('module.', ''): v for k, v in weights.items()}, Points(11))
     assert {k: metrics[k] for k in wanted} == pytest.approx(wanted, rel=1e-5)
 
 
-TWO_RANKS = '''
-import os
-import sys
-import torch
-sys.path.insert(0, {tests!r})
-import torch.distributed as dist
-from mmengine.dist import is_main_process
-from toy_runner import loader, make_runner
-
-# MMEngine would call torch.cuda.set_device.
-dist.init_process_group('gloo')
-val = loader(11)
-val['sampler']['round_up'] = False
-runner = make_runner(sys.argv[1], [dict(AP=.1)], [dict(type='mmckpt.ValLossHook')], val=val,
-                     launcher='pytorch', cfg=dict(model_wrapper_cfg=dict(
-                         type='MMDistributedDataParallel', device_ids=None)))
-# Without training: batch normalisation would make the ranks differ.
-metrics = runner.val()
-if is_main_process():
-    torch.save((metrics, runner.model.state_dict()), sys.argv[1] + '/result.pth')
-# A rank that leaves early takes down the connection that the other still uses.
-dist.barrier()
-dist.destroy_process_group()
-# torch 2.13 aborts now and then when an interpreter ends after gloo.
-os._exit(0)
-'''
+def validate(folder):
+    """A rank: validates and keeps what it found. It does not train: batch normalisation would make the ranks differ."""
+    val = loader(11)
+    val['sampler']['round_up'] = False
+    runner = make_runner(folder, [dict(AP=.1)], [dict(type='mmckpt.ValLossHook')], val=val, launcher='pytorch',
+                         cfg=dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None)))
+    metrics = runner.val()
+    if is_main_process():
+        torch.save((metrics, runner.model.state_dict()), folder / 'result.pth')
 
 
 class Generous(Net):

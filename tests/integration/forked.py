@@ -5,13 +5,13 @@ import gc
 import importlib
 import multiprocessing
 import os
+import socket
 import sys
 from pathlib import Path
 
 import matplotlib.pyplot  # noqa: F401
 import mmengine.device.utils
 import mmengine.runner.runner
-import sklearn.datasets  # noqa: F401
 import torch
 import torch._dynamo
 from mmengine.config import Config
@@ -32,6 +32,66 @@ PROJECT = Path(__file__).parent / 'project'
 mmengine.runner.runner.collect_env = functools.lru_cache(mmengine.runner.runner.collect_env)
 
 
+def fork(function, *args, out, **environment):
+    """Call a function in a process of its own; return the process, which has begun.
+
+    Args:
+        function (callable): What it does; its result is the exit status.
+        *args: Arguments of the function.
+        out (Path): The file that gets what it prints.
+        **environment (str): Environment variables.
+    """
+    mmengine.runner.runner.collect_env()
+    # What the parent has imported is nothing for the child's garbage collector to walk, and copy, again.
+    gc.freeze()
+    process = multiprocessing.get_context('fork').Process(target=_begin, args=(function, args, out, environment))
+    process.start()
+    return process
+
+
+def join(process):
+    """Wait for a process to end; return its exit status, negative for a signal."""
+    process.join(200)
+    assert process.exitcode is not None, 'the process hangs'
+    return process.exitcode
+
+
+def fork_ranks(number, function, *args, out):
+    """Call a function on some ranks, each a process that is told of the others as torchrun would tell it.
+
+    Args:
+        number (int): Processes.
+        function (callable): What each does.
+        *args: Arguments of the function.
+        out (Path): The file that gets what all print, anew.
+
+    Returns:
+        str: What they printed; all of them must end with exit status 0.
+    """
+    out.write_text('')
+    job = dict(WORLD_SIZE=str(number), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()))
+    ranks = [fork(function, *args, out=out, RANK=str(rank), LOCAL_RANK=str(rank), **job) for rank in range(number)]
+    try:
+        statuses = [join(rank) for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert statuses == [0] * number, f'{statuses}\n{out.read_text()[-6000:]}'
+    return out.read_text()
+
+
+def on_two_ranks(function, folder):
+    """Call ``function(folder)`` on two ranks that have joined a gloo group; return what they printed."""
+    return fork_ranks(2, _in_group, function, folder, out=folder / 'ranks.out')
+
+
+def free_port():
+    """Return a port that nothing listens at."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
 def train_forked(config, work_dir, *, resume=False, kill=None, load_from=None, hooks=(), **overrides):
     """Train in a process of its own.
 
@@ -49,25 +109,21 @@ def train_forked(config, work_dir, *, resume=False, kill=None, load_from=None, h
     Returns:
         int: Exit status; negative for a signal.
     """
-    mmengine.runner.runner.collect_env()
-    # What the parent has imported is nothing for the child's garbage collector to walk, and copy, again.
-    gc.freeze()
-    process = multiprocessing.get_context('fork').Process(
-        target=_train, args=(config, work_dir, resume, kill, load_from, hooks, overrides))
-    process.start()
-    process.join(200)
-    assert process.exitcode is not None, 'the training hangs'
-    return process.exitcode
+    return join(fork(_train, config, work_dir, resume, kill, load_from, hooks, overrides, out=_out_of(work_dir)))
 
 
 def log_of(work_dir):
     """Return what all processes of a run printed."""
-    return (work_dir.parent / f'{work_dir.name}.out').read_text()
+    return _out_of(work_dir).read_text()
 
 
-def _train(config, work_dir, resume, kill, load_from, hooks, overrides):
-    out = os.open(work_dir.parent / f'{work_dir.name}.out', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(out, 1), os.dup2(out, 2)
+def _out_of(work_dir):
+    return work_dir.parent / f'{work_dir.name}.out'
+
+
+def _begin(function, args, out, environment):
+    file = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1), os.dup2(file, 2)
     sys.stdout = sys.stderr = os.fdopen(1, 'w', buffering=1)
     for kind in (MMLogger, MessageHub, DefaultScope, Visualizer):
         kind._instance_dict.clear()
@@ -76,6 +132,16 @@ def _train(config, work_dir, resume, kill, load_from, hooks, overrides):
     mmengine.device.utils.DEVICE = 'cpu'
     torch.set_num_threads(1)
     sys.path.insert(0, str(PROJECT))
+    os.environ.update(environment)
+    sys.exit(function(*args))
+
+
+def _in_group(function, folder):
+    with mmckpt.cli.launch.process_group(Config(), 'pytorch'):
+        function(folder)
+
+
+def _train(config, work_dir, resume, kill, load_from, hooks, overrides):
     cfg = Config.fromfile(PROJECT / config)
     cfg.work_dir, cfg.resume, cfg.load_from = str(work_dir), resume, load_from and str(load_from)
     cfg.merge_from_dict({key.replace('__', '.'): value for key, value in overrides.items()})

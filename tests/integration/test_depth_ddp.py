@@ -3,12 +3,11 @@
 import json
 import re
 import shutil
-import socket
 
 import pytest
 import torch
 from digests import digests
-from forked import PROJECT, log_of, train_forked
+from forked import PROJECT, free_port, log_of, train_forked
 from launched import launch
 
 from mmckpt.demo.motorcycle import load_motorcycle
@@ -127,12 +126,6 @@ def test_killed_inside_an_epoch_it_resumes_to_the_same_bit(files, tmp_path):
     assert train_forked(CONFIG, work_dir, resume=True, **SHORT) == 0, log_of(work_dir)[-3000:]
     assert f'Resumed from {work_dir}/epoch_5.pth' in log_of(work_dir)
     assert digests(work_dir / 'epoch_6.pth') == digests(files[1])
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
 
 
 def test_clipping_is_optional(tmp_path):

@@ -27,62 +27,65 @@ def kill_hook(event, nth, how='kill'):
             f'custom_hooks.6.nth={nth}', f"custom_hooks.6.how='{how}'"]
 
 
-# A validation has 3 iterations, an epoch 8; every epoch writes one checkpoint.
+# A validation has 3 iterations, an epoch 8; every epoch writes one checkpoint. Each process goes on from what the one
+# before it left, and counts from its own start; what one of them broke would be in the end of all.
 MOMENTS = {
-    'in the first epoch, before any checkpoint': dict(hook=('after_train_iter', 5)),
-    'inside an epoch': dict(hook=('after_train_iter', 20)),
-    'inside a validation': dict(hook=('after_val_iter', 8)),
-    'after a validation, before its results are recorded': dict(hook=('after_val_epoch', 3)),
-    'right after a validation': dict(hook=('after_val', 3)),
-    'before a file is synced': dict(call='fsync:7'),
-    'before a file gets its name': dict(call='replace:5'),
-    'at a link of the best': dict(call='link:3'),
+    'at events': {
+        'in the first epoch, before any checkpoint': dict(hook=('after_train_iter', 5)),
+        'inside an epoch': dict(hook=('after_train_iter', 12)),
+        'inside the validation of epoch 2': dict(hook=('after_val_iter', 2)),
+        'after the validation of epoch 3, before its results are recorded': dict(hook=('after_val_epoch', 2)),
+        'right after the validation of epoch 4': dict(hook=('after_val', 2)),
+    },
+    'inside the calls that write': {
+        'before a file is synced': dict(call='fsync:7'),
+        'at a link of the best': dict(call='link:1'),
+        'before a file gets its name': dict(call='replace:5'),
+    },
 }
 
 
-@pytest.mark.parametrize('moment', MOMENTS)
-def test_killed_run_ends_bit_identical(moment, train, reference, tmp_path):
-    work_dir, plan = tmp_path / 'run', MOMENTS[moment]
-    if 'hook' in plan:
-        train(work_dir, *kill_hook(*plan['hook']), expect=-9)
-    else:
-        train(work_dir, expect=-9, env={'TINY_KILL_AT': plan['call']})
+@pytest.mark.parametrize('moments', MOMENTS)
+def test_killed_run_ends_bit_identical(moments, train, reference, tmp_path):
+    work_dir, begun = tmp_path / 'run', []
+    for plan in MOMENTS[moments].values():
+        if 'hook' in plan:
+            train(work_dir, *begun, *kill_hook(*plan['hook']), expect=-9)
+        else:
+            train(work_dir, *begun, expect=-9, env={'TINY_KILL_AT': plan['call']})
+        begun = ['--resume']
     train(work_dir, '--resume')
     assert digests(work_dir / 'epoch_5.pth') == reference[0]
     assert best_files(work_dir) == reference[1]
 
 
-def test_killed_twice_and_resumed_twice(train, reference, tmp_path):
-    work_dir = tmp_path / 'run'
-    train(work_dir, *kill_hook('after_val_iter', 2), expect=-9)
-    train(work_dir, '--resume', *kill_hook('after_train_iter', 18), expect=-9)
-    train(work_dir, '--resume')
-    assert digests(work_dir / 'epoch_5.pth') == reference[0]
+@pytest.fixture(scope='module')
+def killed(train, tmp_path_factory):
+    """Work directory of a run that was killed inside epoch 4; not to be written to."""
+    work_dir = tmp_path_factory.mktemp('killed') / 'run'
+    train(work_dir, *kill_hook('after_train_iter', 28), expect=-9)
+    return work_dir
 
 
-def test_resume_from_best_continues_with_full_state(train, reference, tmp_path):
-    whole, part = tmp_path / 'whole', tmp_path / 'part'
-    train(whole, *kill_hook('after_train_iter', 28), expect=-9)
-    shutil.copytree(whole, part)
+def test_resume_from_best_continues_with_full_state(train, reference, killed, tmp_path):
+    part = shutil.copytree(killed, tmp_path / 'part')
     best = next(part.glob('best_acc_epoch_*.pth'))
     train(part, '--resume-from', best)
     assert digests(part / 'epoch_5.pth') == reference[0]
 
 
-def test_resume_from_file_alone_makes_up_the_validation(train, reference, tmp_path):
+def test_resume_from_file_alone_makes_up_the_validation(train, reference, killed, tmp_path):
     """A file that was moved away from its index holds no validation results: they are made anew."""
-    first, second = tmp_path / 'first', tmp_path / 'second'
-    train(first, *kill_hook('after_train_iter', 28), expect=-9)
+    second = tmp_path / 'second'
     second.mkdir()
-    moved = shutil.copy(first / 'epoch_2.pth', tmp_path / 'moved.pth')
+    moved = shutil.copy(killed / 'epoch_2.pth', tmp_path / 'moved.pth')
     done = train(second, '--resume-from', moved)
     assert 'it runs first' in done.stdout
     assert digests(second / 'epoch_5.pth') == reference[0]
 
 
-def test_damaged_newest_file_is_skipped(train, reference, tmp_path):
-    work_dir = tmp_path / 'run'
-    train(work_dir, *kill_hook('after_train_iter', 28), expect=-9)
+def test_damaged_newest_file_is_skipped(train, reference, killed, tmp_path):
+    work_dir = shutil.copytree(killed, tmp_path / 'run')
     newest = work_dir / 'epoch_3.pth'
     damaged = bytearray(newest.read_bytes())
     damaged[len(damaged) // 2] ^= 1

@@ -17,9 +17,12 @@ import mmckpt  # noqa: F401
 pytestmark = pytest.mark.slow
 
 
-def launch(ranks, work_dir, *args, config='tiny_two_ranks.py', **kwargs):
-    return launched.launch(ranks, PROJECT / config, work_dir, f'train_dataloader.batch_size={32 // ranks}', *args,
-                           **kwargs)
+def launch(ranks, work_dir, *args, config='tiny_two_ranks.py', how=launched.launch, **kwargs):
+    return how(ranks, PROJECT / config, work_dir, f'train_dataloader.batch_size={32 // ranks}', *args, **kwargs)
+
+
+def launch_by_torchrun(*args, **kwargs):
+    return launch(*args, how=launched.launch_by_torchrun, **kwargs)
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def reference(tmp_path_factory):
 def test_two_killed_ranks_resume_bit_identical_with_bn_of_their_own(reference, tmp_path):
     work_dir = tmp_path / 'run'
     # Rank 1 dies; torchrun takes the other down.
-    launch(2, work_dir, "custom_hooks.6.type='KillRank'", 'custom_hooks.6.nth=21', expect=1)
+    launch_by_torchrun(2, work_dir, "custom_hooks.6.type='KillRank'", 'custom_hooks.6.nth=21', expect=1)
     launch(2, work_dir, 'resume=True')
     assert digests(work_dir / 'iter_40.pth') == digests(reference / 'iter_40.pth')
     ranks = torch.load(work_dir / 'iter_36.pth', weights_only=True)['mmckpt']['ranks']
@@ -47,8 +50,8 @@ def test_two_killed_ranks_resume_bit_identical_with_bn_of_their_own(reference, t
 
 def test_torchrun_restarts_a_killed_rank_and_the_run_resumes_by_itself(reference, tmp_path):
     work_dir = tmp_path / 'run'
-    out = launch(2, work_dir, "custom_hooks.6.type='KillRank'", 'custom_hooks.6.nth=21', torchrun=['--max-restarts=2'],
-                 flags=['--resume'])
+    out = launch_by_torchrun(2, work_dir, "custom_hooks.6.type='KillRank'", 'custom_hooks.6.nth=21',
+                             torchrun=['--max-restarts=2'], flags=['--resume'])
     assert 'training starts from scratch' in out and f'Resumed from {work_dir}/iter_20.pth' in out, out[-4000:]
     assert len(json.loads((work_dir / 'mmckpt_index.json').read_text())['attempts']) == 2
     assert digests(work_dir / 'iter_40.pth') == digests(reference / 'iter_40.pth')
@@ -79,7 +82,7 @@ def test_each_rank_goes_on_at_its_own_place_in_a_stream(tmp_path):
     stream = dict(config='tiny_stream_ranks.py')
     launch(2, tmp_path / 'straight', **stream)
     work_dir = tmp_path / 'run'
-    launch(2, work_dir, "custom_hooks.6.type='KillRank'", 'custom_hooks.6.nth=14', expect=1, **stream)
+    launch_by_torchrun(2, work_dir, "custom_hooks.6.type='KillRank'", 'custom_hooks.6.nth=14', expect=1, **stream)
     launch(2, work_dir, 'resume=True', **stream)
     assert digests(work_dir / 'iter_40.pth') == digests(tmp_path / 'straight' / 'iter_40.pth')
     places = [rank['data'] for rank in torch.load(work_dir / 'iter_36.pth', weights_only=True)['mmckpt']['ranks']]

@@ -6,12 +6,12 @@ import signal
 
 import numpy as np
 import torch
+from digits_file import load_digits
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
-from sklearn.datasets import load_digits
 from torch import nn
 
 
@@ -23,7 +23,8 @@ class TinyDigits(BaseDataset):
 
     def __init__(self, train, **kwargs):
         self.train = train
-        super().__init__(**kwargs)
+        # To serialize 384 digits would walk all objects of the process twice, for most of a second.
+        super().__init__(serialize_data=False, **kwargs)
 
     def load_data_list(self):
         digits = load_digits()

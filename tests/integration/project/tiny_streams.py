@@ -4,9 +4,9 @@ import random
 
 import numpy as np
 import torch
+from digits_file import load_digits
 from mmengine.dist import get_dist_info
 from mmengine.registry import DATASETS
-from sklearn.datasets import load_digits
 from torch.utils.data import IterableDataset, get_worker_info
 
 BUFFER = 50
