@@ -13,6 +13,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmckpt.cli import arguments
+from mmckpt.cli.argument_check import check_arguments
 from mmckpt.cli.config import build_runner, check_writable, read_config, type_name
 from mmckpt.cli.console import print_table
 from mmckpt.cli.drill import drill
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     if args.safe and not args.resume_drill:
         raise UsageError('--safe goes with --resume-drill; the quick check is the same with and without it')
     cfg = read_config(args.config, args.cfg_options)
+    check_arguments(cfg)
     if args.resume_drill:
         with _work_dir(args.work_dir) as directory:
             return drill(args.config, args.cfg_options, args.iterations, args.safe, directory)

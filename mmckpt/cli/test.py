@@ -11,6 +11,7 @@ from mmengine.dist import is_main_process
 from mmengine.fileio import dump
 
 from mmckpt.cli import arguments
+from mmckpt.cli.argument_check import check_arguments
 from mmckpt.cli.config import build_runner, check_writable, read_config, set_work_dir
 from mmckpt.cli.console import print_table, say, warn
 from mmckpt.cli.launch import decided_by_rank0, process_group
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     with process_group(cfg, args.launcher):
         _choose_test_set(cfg)
         _add_output(cfg, args.out)
+        decided_by_rank0(lambda: check_arguments(cfg))
         decided_by_rank0(lambda: check_writable(cfg.work_dir))
         path = decided_by_rank0(lambda: _sound_checkpoint(args.checkpoint, cfg))
         cfg.load_from, cfg.resume = path, False

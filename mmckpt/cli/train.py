@@ -7,6 +7,7 @@ import argparse
 from mmengine.dist import is_main_process
 
 from mmckpt.cli import arguments
+from mmckpt.cli.argument_check import check_arguments
 from mmckpt.cli.best import print_outcome
 from mmckpt.cli.config import build_runner, check_writable, read_config, set_work_dir
 from mmckpt.cli.console import say
@@ -64,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
     set_work_dir(cfg, args.work_dir)
     with process_group(cfg, args.launcher):
         _apply_options(cfg, args)
+        decided_by_rank0(lambda: check_arguments(cfg))
         if args.resume_dry_run:
             return _dry_run(cfg, asked)
         decided_by_rank0(lambda: check_writable(cfg.work_dir))
