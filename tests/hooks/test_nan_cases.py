@@ -3,18 +3,21 @@
 import itertools
 import json
 import random
+import sys
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+from forked import on_two_ranks
 from mmengine.model import BaseDataPreprocessor
 from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
-from ranks import run_on_two_ranks
 from test_reactions import MONITOR, OURS, Plant, SteepRoot, same, stats, train
 from toy_runner import Net, Points, make_runner, read_log
 
 from mmckpt.cli.main import main
+from mmckpt.errors import StoppedByMonitor
 from mmckpt.hooks.nan_cases import NanCases, samples_of
 from mmckpt.hooks.nan_locator import locate, non_finite_entries, undisturbed
 
@@ -97,21 +100,12 @@ def test_what_was_found_is_still_told_after_a_resume(tmp_path):
     assert [found['iter'] for found in stats(tmp_path)['located_nan']] == [2, 11]
 
 
-TWO_RANKS = '''
-import os, sys
-sys.path.insert(0, {tests!r})
-import torch
-import torch.distributed as dist
-from test_reactions import Plant
-from toy_runner import Net, make_runner
-from mmckpt.errors import StoppedByMonitor
-
 class Talks(Net):
     """Has a collective of the default group and one of a group of its own in the forward pass."""
 
     def __init__(self):
         super().__init__()
-        self.group, self.group_size, self.passes = dist.group.WORLD, 2, 0
+        self.rank, self.group, self.group_size, self.passes = dist.get_rank(), dist.group.WORLD, 2, 0
 
     def forward(self, inputs, target=None, mode='tensor'):
         self.passes += 1
@@ -124,28 +118,22 @@ class Talks(Net):
             dist.all_reduce(inputs.detach().sum(), group=group)
         return super().forward(inputs, target, mode)
 
-dist.init_process_group('gloo')
-rank = dist.get_rank()
-model, folder = Talks(), sys.argv[1]
-model.rank = rank
-told = [sys.executable, '-c', 'import sys; open(sys.argv[1], "a").write(sys.stdin.read() + chr(10))', folder + '/told']
-monitor = dict(type='mmckpt.TrainingMonitorHook', on_nan='stop', locate_nan=True, report=False,
-               notify=[dict(type='command', command=told)])
-runner = make_runner(folder, [{{}}] * 3, [monitor, Plant([2] if rank else [])], model=model)
-try:
-    runner.train()
-except StoppedByMonitor:
+
+def stop_at_a_nan(folder):
+    """A rank: rank 1 meets a NaN, both look for it and stop."""
+    model = Talks()
+    told = [sys.executable, '-c', 'import sys; open(sys.argv[1], "a").write(sys.stdin.read() + chr(10))',
+            str(folder / 'told')]
+    monitor = dict(type='mmckpt.TrainingMonitorHook', on_nan='stop', locate_nan=True, report=False,
+                   notify=[dict(type='command', command=told)])
+    with pytest.raises(StoppedByMonitor):
+        make_runner(folder, [{}] * 3, [monitor, Plant([2] if model.rank else [])], model=model).train()
     assert (model.group_size, dist.get_world_size()) == (2, 2) and model.group is dist.group.WORLD
-    open(f'{{folder}}/stopped_{{rank}}', 'w').write(str(model.passes))
-dist.destroy_process_group()
-sys.stdout.flush()
-# torch 2.13 aborts now and then when an interpreter ends after gloo.
-os._exit(0)
-'''
+    (folder / f'stopped_{model.rank}').write_text(str(model.passes))
 
 
 def test_a_rank_whose_search_fails_leaves_no_other_waiting_and_the_stop_is_told_once(tmp_path):
-    run_on_two_ranks(TWO_RANKS, tmp_path)
+    on_two_ranks(stop_at_a_nan, tmp_path)
     assert [(tmp_path / f'stopped_{rank}').read_text() for rank in (0, 1)] == ['3', '3']
     (found,) = stats(tmp_path)['located_nan']
     assert found['kind'] == 'batch' and found['text'].startswith('[rank 1] inputs[0] of the batch is nan')

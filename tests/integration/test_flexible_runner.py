@@ -3,7 +3,7 @@
 import pytest
 from digests import digests
 from forked import PROJECT, log_of, train_forked
-from launched import launch
+from launched import launch, launch_by_torchrun
 
 pytestmark = pytest.mark.slow
 
@@ -50,8 +50,8 @@ def test_a_file_can_be_asked_for_and_a_preemption_leaves_one(reference, tmp_path
 def test_two_ranks_under_the_ddp_strategy_resume_as_the_same_run(tmp_path):
     half = 'train_dataloader.batch_size=16'
     launch(2, PROJECT / CONFIG, tmp_path / 'whole', half)
-    launch(2, PROJECT / CONFIG, tmp_path / 'run', half, "custom_hooks.6.type='KillRank'", 'custom_hooks.6.nth=21',
-           expect=1)
+    launch_by_torchrun(2, PROJECT / CONFIG, tmp_path / 'run', half, "custom_hooks.6.type='KillRank'",
+                       'custom_hooks.6.nth=21', expect=1)
     out = launch(2, PROJECT / CONFIG, tmp_path / 'run', half, flags=['--resume'])
     assert 'iter_20.pth' in out
     assert digests(tmp_path / 'run/iter_40.pth') == digests(tmp_path / 'whole/iter_40.pth')
