@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
+import textwrap
 from collections.abc import Iterator
 
 HELP = 'print a script by which a shell completes commands and options'
@@ -29,9 +31,13 @@ _BASH = """_mmckpt() {
         esac
     fi
     COMPREPLY=($(compgen -W "$words" -- "$current"))
-    [ -n "$words" ] || COMPREPLY=($(compgen -f -- "$current"))
+    [ -n "$words" ] || { local IFS=$'\\n'; COMPREPLY=($(compgen -f -- "$current")); }
 }
 complete -o filenames -F _mmckpt mmckpt"""
+# zsh takes the functions of bash once its own completion is there, which not every .zshrc asks for.
+_ZSH = """(( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i }
+autoload -U +X bashcompinit && bashcompinit
+%s"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from mmckpt.cli.main import build_parser
 
     script = _fish(build_parser()) if args.shell == 'fish' else _bash(build_parser())
-    print(script if args.shell != 'zsh' else f'autoload -U +X bashcompinit && bashcompinit\n{script}')
+    print(_ZSH % script if args.shell == 'zsh' else script)
     return 0
 
 
@@ -65,19 +71,27 @@ def _bash(parser: argparse.ArgumentParser) -> str:
 
 
 def _fish(parser: argparse.ArgumentParser) -> str:
-    lines = []
+    lines = [f'complete -c mmckpt -n __fish_use_subcommand -l {flag}' for flag in ('help', 'version')]
     for name, command in _commands(parser).items():
         text = shlex.quote(command.description.splitlines()[0] if command.description else '')
         lines.append(f'complete -c mmckpt -n __fish_use_subcommand -f -a {name} -d {text}')
         here = shlex.quote(f'__fish_seen_subcommand_from {name}')
         for action in command._actions:
-            for flag in action.option_strings:
-                kind = f'-l {flag[2:]}' if flag.startswith('--') else f'-s {flag[1:]}'
-                values = f' -x -a {shlex.quote(" ".join(map(str, action.choices)))}' if action.choices else ''
-                lines.append(f'complete -c mmckpt -n {here} {kind}{values}')
-            if action.choices and not action.option_strings:
-                lines.append(f'complete -c mmckpt -n {here} -f -a {shlex.quote(" ".join(map(str, action.choices)))}')
+            if action.help == argparse.SUPPRESS or not (action.option_strings or action.choices):
+                continue
+            flags = [f'-l {flag[2:]}' if flag.startswith('--') else f'-s {flag[1:]}' for flag in action.option_strings]
+            values = [f'-a {shlex.quote(" ".join(map(str, action.choices)))}'] if action.choices else []
+            # -x: a value and no file; -r: a value, perhaps a file; -f: no file.
+            kind = ['-x' if values else '-r'] * (action.nargs in (None, '+')) if flags else ['-f']
+            lines.append(' '.join(['complete -c mmckpt -n', here, *flags, *kind, *values, '-d',
+                                   shlex.quote(_help(action))]))
     return '\n'.join(lines)
+
+
+def _help(action: argparse.Action) -> str:
+    """The first clause of an option's help, for one line."""
+    text = ' '.join((action.help or '').split()).replace('%%', '%')
+    return textwrap.shorten(re.split(r'[;:(]', text)[0].strip(), 70, placeholder=' ...')
 
 
 def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 
@@ -21,7 +22,7 @@ def complete(mmckpt, tmp_path):
                 'printf "%s\\n" "${COMPREPLY[@]}"')
         done = subprocess.run(['bash', '-c', code], capture_output=True, text=True, cwd=tmp_path, check=True)
         assert done.stderr == ''
-        return done.stdout.split()
+        return [line for line in done.stdout.splitlines() if line]
 
     return offered
 
@@ -36,14 +37,63 @@ def test_bash_completes_commands_options_choices_and_files(complete, tmp_path):
     assert sorted(complete('inspect', 'epo')) == ['epoch_1.pth', 'epoch_2.pth']
 
 
-@pytest.mark.parametrize('shell, check', [('zsh', '-n'), ('fish', '--no-execute')])
-def test_other_shells_take_the_script(mmckpt, tmp_path, shell, check):
-    script = mmckpt('completion', shell)[1]
-    assert all(name in script for name in COMMANDS)
-    if shutil.which(shell) is None:
-        pytest.skip(f'{shell} is not installed')
-    (tmp_path / 'script').write_text(script)
-    subprocess.run([shell, check, tmp_path / 'script'], check=True)
+def test_bash_completes_names_with_spaces(complete, tmp_path):
+    (tmp_path / 'my model.pth').touch()
+    assert complete('inspect', 'my') == ['my model.pth']
+
+
+@pytest.fixture
+def script(mmckpt, tmp_path):
+    """Write the script for a shell, beside two checkpoints; skip where the shell is not installed."""
+    def write(shell):
+        text = mmckpt('completion', shell)[1]
+        assert all(name in text for name in COMMANDS)
+        if shutil.which(shell) is None:
+            pytest.skip(f'{shell} is not installed')
+        (tmp_path / 'script').write_text(text)
+        for name in ('epoch_1.pth', 'epoch_2.pth'):
+            (tmp_path / name).touch()
+
+    return write
+
+
+# In the pseudo-terminal, zsh is asked by pressing the tabulator, and waited for until it shows what is expected.
+_ZPTY = '''
+zmodload zsh/zpty
+zpty shell zsh -f -i
+zpty -w shell "PS1='> '; source ./script; zstyle ':completion:*' menu no; bindkey '^I' complete-word; echo REA\\DY"
+zpty -r -m shell seen '*READY*'
+while read -r typed expected; do
+    zpty -w -n shell "mmckpt ${typed//_/ }"$'\\t'
+    zpty -r -m shell seen "*$expected*" && print "$typed found"
+    zpty -w -n shell $'\\x15'
+done
+zpty -d shell
+'''
+
+
+def test_a_real_zsh_completes_commands_options_choices_and_files(script, tmp_path):
+    script('zsh')
+    asked = {'ins': 'mmckpt inspect', 're': 'rebuild*replay*report', 'inspect_--': '--help*--json*--keys*--stats',
+             'convert_--to_l': '--to lightning', 'completion_f': 'completion fish', 'inspect_epo': 'epoch_'}
+    done = subprocess.run(['zsh', '-f', '-c', _ZPTY], input=''.join(f'{q} {a}\n' for q, a in asked.items()), text=True,
+                          capture_output=True, cwd=tmp_path, env=dict(os.environ, HOME=str(tmp_path), TERM='xterm'),
+                          timeout=60)
+    assert done.stdout.split('\n')[:-1] == [f'{q} found' for q in asked], done.stdout + done.stderr
+
+
+def test_a_real_fish_completes_commands_options_choices_and_files(script, tmp_path):
+    script('fish')
+    asked = {'ins': ['inspect'], 're': ['rebuild', 'replay', 'report'],
+             'inspect --': ['--help', '--json', '--keys', '--stats'], 'convert --to l': ['lightning'],
+             'completion f': ['fish'], 'inspect epo': ['epoch_1.pth', 'epoch_2.pth'], '--v': ['--version'],
+             'train --local': []}
+    code = 'source script\n' + ''.join(f"echo 'asked {q}'; complete -C 'mmckpt {q}'\n" for q in asked)
+    done = subprocess.run(['fish', '--no-config', '-c', code], text=True, capture_output=True, cwd=tmp_path,
+                          env=dict(os.environ, HOME=str(tmp_path)), timeout=60)
+    parts = [part.splitlines() for part in done.stdout.split('asked ')[1:]]
+    assert {part[0]: [line.split('\t')[0] for line in part[1:]] for part in parts} == asked and not done.stderr
+    assert any('read the values as well' in line for part in parts for line in part)
 
 
 def test_help_lists_all_commands_in_groups_with_examples_and_exit_statuses(capsys):
