@@ -45,7 +45,7 @@ class HostValues:
         scalars = runner.message_hub.log_scalars
         if self._in_hub and outputs:
             # A resume puts other histories into the hub, and in another mapping.
-            if scalars is not self._scalars or outputs.keys() != self._names:
+            if scalars is not self._scalars or tuple(outputs) != self._names:
                 self._find(scalars, outputs)
             values = {name: buffer._log_history.item(-1) for name, buffer in self._buffers}
             if self._others:
@@ -62,7 +62,7 @@ class HostValues:
         return values
 
     def _find(self, scalars: Any, outputs: Mapping[str, Any]) -> None:
-        self._scalars, self._names = scalars, dict.fromkeys(outputs).keys()
+        self._scalars, self._names = scalars, tuple(outputs)
         keys = {name: f'train/{name}' for name in outputs}
         self._buffers = [(name, scalars[key]) for name, key in keys.items() if key in scalars]
         self._others = [name for name, key in keys.items() if key not in scalars]

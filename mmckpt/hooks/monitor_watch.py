@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmckpt.hooks.monitor_gradients import GradientWatch
@@ -39,8 +39,8 @@ class TrainingWatch:
         if self._gradients is not None:
             self._gradients.before_iter(runner)
 
-    def after_iter(self, runner: Any, iters: int) -> Iterator[tuple[str, Mapping[str, float]]]:
-        """Give what was measured, by the switch of the detector that wants it; mostly nothing.
+    def after_iter(self, runner: Any, iters: int) -> Sequence[tuple[str, Mapping[str, float]]]:
+        """Return what was measured, by the switch of the detector that wants it; mostly nothing.
 
         Args:
             runner (Runner): The runner.
@@ -48,10 +48,12 @@ class TrainingWatch:
         """
         self.clock.after_iter()
         counts = None if self._gradients is None else self._gradients.after_iter()
-        if counts is not None:
-            yield 'idle_parameters', counts
-        if iters % PROBE_ITERS:
-            return
+        if counts is None and iters % PROBE_ITERS:
+            return ()
+        measured = [] if counts is None else [('idle_parameters', counts)]
+        return measured if iters % PROBE_ITERS else [*measured, *self._probe(runner)]
+
+    def _probe(self, runner: Any) -> Iterator[tuple[str, Mapping[str, float]]]:
         times = self.clock.take()
         if times is not None:
             yield 'slow_data', times

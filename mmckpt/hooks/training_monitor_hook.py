@@ -27,8 +27,9 @@ from mmckpt.hooks.runner_adapter import (
     progress_after_iter,
     progress_between,
 )
-from mmckpt.monitor import Noticed, TrainingMonitor
+from mmckpt.monitor import Noticed, TrainingContext, TrainingMonitor
 from mmckpt.monitor.events import Announcement
+from mmckpt.monitor.training_monitor import NOTHING
 from mmckpt.progress import Progress
 from mmckpt.registry import HOOKS
 
@@ -41,11 +42,7 @@ def _never_raises(event: Callable[..., None]) -> Callable[..., None]:
         try:
             event(self, runner, *args, **kwargs)
         except Exception:
-            self.failures += 1
-            if self.failures == 1:
-                runner.logger.exception(
-                    f'TrainingMonitorHook failed in {event.__name__}; training goes on. Further failures are '
-                    'counted in training_stats.txt, not logged.')
+            self._failed(runner, event.__name__)
 
     return guarded
 
@@ -133,6 +130,7 @@ class TrainingMonitorHook(Hook):
         self._monitor = self._new_monitor()
         self._outputs = MonitorOutputs(report, notify)
         self._watch: TrainingWatch | None = None
+        self._context: Callable[[], TrainingContext] = TrainingContext
         self._files = StatisticsFiles()
 
     # Events of the run -------------------------------------------------------
@@ -158,6 +156,7 @@ class TrainingMonitorHook(Hook):
             # After a rollback.
             self._watch.close()
         self._watch = TrainingWatch(runner, self, self._monitor.slow['probe'].get('idle_parameters'))
+        self._context = functools.partial(training_context, runner)
 
     @_never_raises
     def before_train_epoch(self, runner: Any) -> None:
@@ -165,37 +164,30 @@ class TrainingMonitorHook(Hook):
         if self._watch is not None:
             self._watch.clock.restart()
 
-    @_never_raises
+    # These two are called so often that a wrapper would be a tenth of their cost.
+
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Note that the batch is there."""
-        if self._watch is not None:
-            self._watch.before_iter(runner)
+        try:
+            if self._watch is not None:
+                self._watch.before_iter(runner)
+        except Exception:
+            self._failed(runner, 'before_train_iter')
 
-    @_never_raises
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None,
                          outputs: Any = None) -> None:
         """Look at the scalars of this iteration."""
-        if self._watch is None:
-            return
-        progress = progress_after_iter(runner)
-        self._outputs.after_step(runner, progress)
-        if self._reactions is not None and self._reactions.leaves_out(progress.iter):
-            return
-        context = functools.partial(training_context, runner)
-        values = self._watch.values(runner, outputs)
-        self._pass_on(runner, self._monitor.after_iter(values, progress, context), progress)
-        for name, measured in self._watch.after_iter(runner, progress.iter):
-            self._pass_on(runner, self._monitor.probe(name, measured, progress, context), progress)
-            self._outputs.measured(runner, name, measured, progress)
-        if progress.iter % self.interval == 0:
-            self._write(runner, 'running', epoch=progress.epoch, iter=progress.iter)
+        try:
+            if self._watch is not None:
+                self._look(runner, self._watch, outputs)
+        except Exception:
+            self._failed(runner, 'after_train_iter')
 
     @_never_raises
     def after_train_epoch(self, runner: Any) -> None:
         """Look at the mean loss of this epoch."""
         progress = progress_after_epoch(runner)
-        context = functools.partial(training_context, runner)
-        self._pass_on(runner, self._monitor.after_epoch(progress, context), progress)
+        self._pass_on(runner, self._monitor.after_epoch(progress, self._context), progress)
 
     @_never_raises
     def after_val_epoch(self, runner: Any, metrics: dict | None = None) -> None:
@@ -209,8 +201,7 @@ class TrainingMonitorHook(Hook):
         for name, rule in self._metrics.to_watch(runner, scores):
             self._monitor.watch(name, rule)
         progress = progress_between(runner)
-        context = functools.partial(training_context, runner)
-        self._pass_on(runner, self._monitor.after_val(scores, progress, context), progress)
+        self._pass_on(runner, self._monitor.after_val(scores, progress, self._context), progress)
         self._write(runner, 'running', epoch=progress.epoch, iter=progress.iter)
 
     @_never_raises
@@ -253,6 +244,27 @@ class TrainingMonitorHook(Hook):
         threshold = self._drop.get('threshold') if self._drop else None
         slow = build_detectors(self._switches, self._metrics.rule_of)
         return TrainingMonitor(slow.pop('iter'), threshold, self._metrics.rule_of, slow)
+
+    def _failed(self, runner: Any, event: str) -> None:
+        """Count what an event has just raised, and log the first one."""
+        self.failures += 1
+        if self.failures == 1:
+            runner.logger.exception(f'TrainingMonitorHook failed in {event}; training goes on. Further failures are '
+                                    'counted in training_stats.txt, not logged.')
+
+    def _look(self, runner: Any, watch: TrainingWatch, outputs: Any) -> None:
+        progress = progress_after_iter(runner)
+        self._outputs.after_step(runner, progress)
+        if self._reactions is not None and self._reactions.leaves_out(progress.iter):
+            return
+        noticed = self._monitor.after_iter(watch.values(runner, outputs), progress, self._context)
+        if noticed is not NOTHING:
+            self._pass_on(runner, noticed, progress)
+        for name, measured in watch.after_iter(runner, progress.iter):
+            self._pass_on(runner, self._monitor.probe(name, measured, progress, self._context), progress)
+            self._outputs.measured(runner, name, measured, progress)
+        if progress.iter % self.interval == 0:
+            self._write(runner, 'running', epoch=progress.epoch, iter=progress.iter)
 
     def _pass_on(self, runner: Any, noticed: Noticed, progress: Progress) -> None:
         """All that the monitor notices comes through here, in every event: findings and what to say of them."""

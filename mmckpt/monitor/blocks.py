@@ -36,11 +36,16 @@ def summarise(values: Sequence[float]) -> Block:
         >>> summarise([3.0, 1.0, float('nan'), 2.0])
         Block(median=2.0, mean=2.0, low=1.0, high=3.0, finite=3, non_finite=1)
     """
-    finite = sorted(filter(math.isfinite, values))
-    n = len(finite)
+    ordered = sorted(finite(values))
+    n = len(ordered)
     if n == 0:
         return Block(math.nan, math.nan, math.nan, math.nan, 0, len(values))
-    return Block(median_of_sorted(finite), sum(map(abs, finite)) / n, finite[0], finite[-1], n, len(values) - n)
+    return Block(median_of_sorted(ordered), sum(map(abs, ordered)) / n, ordered[0], ordered[-1], n, len(values) - n)
+
+
+def finite(values: Sequence[float]) -> Sequence[float]:
+    """Leave out NaN and infinities; at little cost where there are none."""
+    return values if math.isfinite(sum(values)) else [value for value in values if math.isfinite(value)]
 
 
 def columns(steps: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
@@ -50,6 +55,13 @@ def columns(steps: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
         >>> columns([{'a': 1.0}, {'a': 2.0, 'b': 5.0}])
         {'a': [1.0, 2.0], 'b': [5.0]}
     """
+    try:
+        # Nearly always all steps have the terms of the last one; asking each step is three times as slow.
+        found = {name: [values[name] for values in steps] for name in (steps[-1] if steps else ())}
+    except KeyError:
+        found = {}
+    if steps and all(len(values) == len(found) for values in steps):
+        return found
     names = dict.fromkeys(name for values in steps for name in values)
     return {name: [values[name] for values in steps if name in values] for name in names}
 

@@ -34,7 +34,8 @@ class NonFiniteDetector:
 
     def update(self, values: Mapping[str, float], progress: Progress) -> list[Finding]:
         """Take the values of one iteration; return a finding for each that is not finite."""
-        if all(map(math.isfinite, values.values())):
+        # The sum is the cheapest test, but finite numbers can have one that is not.
+        if math.isfinite(sum(values.values())) or all(map(math.isfinite, values.values())):
             self._last, self._last_iter = values, progress.iter
             return []
         names = [name for name, value in values.items() if not math.isfinite(value)]

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mmckpt.monitor.blocks import finite
 from mmckpt.monitor.versioned import VERSION, check_version
 
 # Width of a side in buckets; with 2 % accuracy that is 17 orders of magnitude.
@@ -49,19 +50,15 @@ class QuantileSketch:
         self._negative: Counter[int] = Counter()
         self._zeros = 0
 
-    def extend(self, values: Iterable[float]) -> None:
+    def extend(self, values: Sequence[float]) -> None:
         """Take some numbers."""
-        log, scale, ceil = math.log, self._scale, math.ceil
-        finite = [value for value in values if -math.inf < value < math.inf]
-        positive = [ceil(log(value) * scale) for value in finite if value > TINY]
-        self._positive.update(positive)
-        if len(positive) < len(finite):
-            negative = [ceil(log(-value) * scale) for value in finite if value < -TINY]
-            self._negative.update(negative)
-            self._zeros += len(finite) - len(positive) - len(negative)
-        for buckets in (self._positive, self._negative):
-            if buckets and max(buckets) - min(buckets) >= MAX_BUCKETS:
-                _merge_smallest(buckets)
+        numbers = finite(values)
+        positive = numbers if numbers and min(numbers) > TINY else [value for value in numbers if value > TINY]
+        self._count(self._positive, positive)
+        if len(positive) < len(numbers):
+            negative = [-value for value in numbers if value < -TINY]
+            self._count(self._negative, negative)
+            self._zeros += len(numbers) - len(positive) - len(negative)
 
     def quantiles(self, shares: Sequence[float] = QUANTILES) -> list[float | None]:
         """Return the value below which each share of the numbers lies; None if there are none."""
@@ -87,6 +84,13 @@ class QuantileSketch:
         twin = QuantileSketch.__new__(QuantileSketch)
         twin.__dict__.update(self.__dict__, _positive=self._positive.copy(), _negative=self._negative.copy())
         return twin
+
+    def _count(self, buckets: Counter[int], magnitudes: Iterable[float]) -> None:
+        scale, ceil, known = self._scale, math.ceil, len(buckets)
+        buckets.update([ceil(logarithm * scale) for logarithm in map(math.log, magnitudes)])
+        # Only new buckets can have made the range wider.
+        if len(buckets) > known and max(buckets) - min(buckets) >= MAX_BUCKETS:
+            _merge_smallest(buckets)
 
     def _middle(self, exponent: int) -> float:
         # The value of a bucket from which both of its ends are equally far in proportion.

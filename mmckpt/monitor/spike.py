@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmckpt.monitor.finding import Finding, Severity
@@ -12,6 +13,8 @@ from mmckpt.monitor.versioned import VERSION, check_version
 from mmckpt.progress import Progress
 
 DEFAULT_FACTOR = 2.0
+NEGATIVE_INFINITY = -math.inf
+LARGEST = sys.float_info.max
 # An average of fewer values than this says nothing, even where the caller set the factor.
 MIN_VALUES = 10
 # This many values in a row, each half as far out as one outlier must be, are no chance either.
@@ -76,57 +79,61 @@ class SpikeDetector:
         self.factor = DEFAULT_FACTOR if factor is None else factor
         self.n_std = None if factor is not None else n_std
         self.window, self.warmup = window, warmup
-        self._windows: dict[str, deque[float]] = {}
-        self._sums: dict[str, float] = {}
+        self._recent: dict[str, _Recent] = {}
+        self._others: set[str] = set()
         # How many values in a row each term has been too high.
         self._high: dict[str, int] = {}
 
     def update(self, values: Mapping[str, float], progress: Progress) -> list[Finding]:
         """Take the losses of one iteration; return a finding for each term that jumped."""
-        findings = []
-        allowed_rise, warmup, windows = self.factor - 1, self.warmup, self._windows
+        findings: list[Finding] = []
+        known, high, scale = self._recent, self._high, self.factor / self.window
         if progress.iter % self.window == 0:
             # What rounding adds up to in the running sums ends here.
-            self._add_up()
-        sums = self._sums
+            for recent in known.values():
+                recent.add_up()
         for name, value in values.items():
-            window = windows.get(name)
-            if window is None:
-                if 'loss' not in name.lower():
-                    continue
-                window = windows[name] = deque(maxlen=self.window)
-                sums[name] = 0.0
-            n = len(window)
-            if n >= warmup:
-                average = sums[name] / n
-                # False for NaN and both infinities, which must not enter the window either.
-                if -math.inf < value - average <= allowed_rise * abs(average):
-                    sums[name] += value - window[0] if n == self.window else value
-                    window.append(value)
-                    if self._high:
-                        self._high.pop(name, None)
-                else:
-                    findings += self._judge(name, value, sum(window) / n, window, progress)
-                    sums[name] = sum(window)
-            elif math.isfinite(value):
+            recent = known.get(name)
+            if recent is None:
+                self._begin(name, value)
+                continue
+            # False for NaN and both infinities, which must not enter the window either.
+            if NEGATIVE_INFINITY < value <= recent.limit:
+                window = recent.window
+                total = recent.total + value
+                if recent.full:
+                    total -= window[0]
                 window.append(value)
-                sums[name] += value
+                recent.total = total
+                if recent.full and total > 0:
+                    recent.limit = total * scale
+                else:
+                    recent.set_limit()
+                if high:
+                    high.pop(name, None)
+            elif math.isfinite(value):
+                findings += self._judge(name, value, recent.add_up() / len(recent.window), recent.window, progress)
+                recent.add_up()
         return findings
 
     def state_dict(self) -> dict[str, Any]:
         """Return the windows and counters in plain types."""
-        return {'version': VERSION, 'windows': {name: list(w) for name, w in self._windows.items()},
+        return {'version': VERSION, 'windows': {name: list(r.window) for name, r in self._recent.items()},
                 'high': dict(self._high)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state; of a longer window the newest values are kept."""
         check_version(state, type(self).__name__)
-        self._windows = {name: deque(values, maxlen=self.window) for name, values in state['windows'].items()}
+        self._recent = {name: _Recent(self, values) for name, values in state['windows'].items()}
         self._high = dict(state['high'])
-        self._add_up()
 
-    def _add_up(self) -> None:
-        self._sums = {name: sum(window) for name, window in self._windows.items()}
+    def _begin(self, name: str, value: float) -> None:
+        if name in self._others:
+            return
+        if 'loss' in name.lower():
+            self._recent[name] = _Recent(self, [value] if math.isfinite(value) else [])
+        else:
+            self._others.add(name)
 
     def _judge(self, name: str, value: float, average: float, window: deque[float],
                progress: Progress) -> list[Finding]:
@@ -154,6 +161,30 @@ class SpikeDetector:
             return math.inf
         # The window holds no outliers, so a value that it tops is none; this spares noisy terms the sorting.
         return 0.0 if value <= max(window) else robust_distance(value, window)
+
+
+class _Recent:
+    """The last values of a term, their sum, and up to where a value is no rise worth a look."""
+
+    __slots__ = ('window', 'total', 'limit', 'full', 'warmup', 'factor')
+
+    def __init__(self, of: SpikeDetector, values: Iterable[float] = ()) -> None:
+        self.window = deque(values, maxlen=of.window)
+        self.warmup, self.factor = of.warmup, of.factor
+        self.add_up()
+
+    def add_up(self) -> float:
+        """Sum the window anew."""
+        self.total = sum(self.window)
+        self.set_limit()
+        return self.total
+
+    def set_limit(self) -> None:
+        """Set the limit for the values that there are."""
+        n = len(self.window)
+        self.full = n == self.window.maxlen
+        average = self.total / n if n else 0.0
+        self.limit = average + (self.factor - 1) * abs(average) if n >= self.warmup else LARGEST
 
 
 def robust_distance(value: float, window: Sequence[float]) -> float:

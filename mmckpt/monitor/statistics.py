@@ -69,7 +69,9 @@ class RunningStatistics:
         # A constant must not get a deviation by rounding.
         mean = low if low == high else total / n
         delta = mean - self.mean
-        self._squares += sum([(v - mean) * (v - mean) for v in values]) + delta * delta * self.count * n / count
+        # The fastest root of a sum of squares that Python has.
+        distance = math.dist(values, [mean] * n)
+        self._squares += distance * distance + delta * delta * self.count * n / count
         self.mean += delta * n / count
         self.count, self.last = count, values[-1]
         self.min, self.max = min(self.min, low), max(self.max, high)

@@ -85,6 +85,7 @@ class TrainingMonitor:
         # States of metrics that no validation has shown to be watched yet.
         self._saved_drops: dict[str, dict[str, Any]] = {}
         self._events = {group: EventLog(quiet=quiet) for group, quiet in QUIET.items()}
+        self._iter_events = self._events['iter']
         self._events.update({name: EventLog(quiet=QUIET_PROBES) for name in self.slow['probe']})
         # The iterations of the block at hand, and the total loss since the last epoch or validation.
         self._steps: list[Mapping[str, float]] = []
@@ -113,7 +114,7 @@ class TrainingMonitor:
             found = detector.update(values, progress)
             if found:
                 findings += found
-        noticed = self._notice('iter', findings, context)
+        noticed = self._notice('iter', findings, context) if findings or self._iter_events.is_open else NOTHING
         if len(self._steps) < BLOCK_ITERS:
             return noticed
         blocks = self._end_of_block()
