@@ -30,7 +30,7 @@ class GradientWatch:
 
     def before_iter(self, runner: Any) -> None:
         """Begin a look if one is due."""
-        if self._passed % self.interval == 0 and _is_readable(runner.model):
+        if self._passed % self.interval == 0 and is_readable(runner.model):
             self.detach()
             for name, parameter in unwrapped_model(runner).named_parameters():
                 if parameter.requires_grad:
@@ -58,6 +58,6 @@ class GradientWatch:
         self._counts, self._handles = {}, []
 
 
-def _is_readable(model: Any) -> bool:
-    # Other wrappers split parameters, and show autograd others than those of the model.
+def is_readable(model: Any) -> bool:
+    """Whether the parameters of a model, or of what it wraps, are whole: most wrappers split or replace them."""
     return not is_model_wrapper(model) or isinstance(model, MMDistributedDataParallel)

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmckpt.hooks.monitor_gradients import GradientWatch
+from mmckpt.hooks.monitor_lr import LearningRateWatch
 from mmckpt.hooks.monitor_probes import PROBE_ITERS, IterationClock, Probes
 from mmckpt.hooks.monitor_values import HostValues
+from mmckpt.hooks.monitor_weights import WeightWatch
 from mmckpt.monitor import IdleParametersDetector
 
 
@@ -25,6 +27,8 @@ class TrainingWatch:
         self.values = HostValues(runner, hook)
         self.clock = IterationClock()
         self._probes = Probes(runner)
+        self._lr = LearningRateWatch(runner)
+        self.weights = WeightWatch(runner)
         self._gradients = GradientWatch(idle.iters, idle.interval) if isinstance(
             idle, IdleParametersDetector) else None
 
@@ -33,11 +37,12 @@ class TrainingWatch:
         if self._gradients is not None:
             self._gradients.detach()
 
-    def before_iter(self, runner: Any) -> None:
-        """A batch is there."""
+    def before_iter(self, runner: Any) -> bool:
+        """Note that a batch is there; return whether a schedule has just raised the learning rate at one stroke."""
         self.clock.before_iter()
         if self._gradients is not None:
             self._gradients.before_iter(runner)
+        return self._lr.has_jumped(runner)
 
     def after_iter(self, runner: Any, iters: int) -> Sequence[tuple[str, Mapping[str, float]]]:
         """Return what was measured, by the switch of the detector that wants it; mostly nothing.

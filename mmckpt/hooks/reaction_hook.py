@@ -133,6 +133,11 @@ class ReactionHook(Hook):
                 start = int(finding.numbers.get('start', finding.progress.iter))
                 self._diverged = max(0, start - 1), finding.message.rstrip('.')
 
+    def expect_rise(self, progress: Progress) -> None:
+        """Take that a schedule has just raised the learning rate."""
+        if self.spike is not None:
+            self.spike.expect_rise(progress)
+
     def leaves_out(self, iteration: int) -> bool:
         """Whether a rollback has planned to leave the update of an iteration (completed, it included) out."""
         return self.rollbacks.leaves_out(iteration - 1, iteration)

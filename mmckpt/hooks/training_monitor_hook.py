@@ -167,10 +167,12 @@ class TrainingMonitorHook(Hook):
     # These two are called so often that a wrapper would be a tenth of their cost.
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        """Note that the batch is there."""
+        """Note that the batch is there, and what the schedule has done to the learning rate."""
         try:
-            if self._watch is not None:
-                self._watch.before_iter(runner)
+            if self._watch is not None and self._watch.before_iter(runner):
+                self._monitor.expect_rise(progress_between(runner))
+                if self._reactions is not None:
+                    self._reactions.expect_rise(progress_between(runner))
         except Exception:
             self._failed(runner, 'before_train_iter')
 
@@ -187,7 +189,8 @@ class TrainingMonitorHook(Hook):
     def after_train_epoch(self, runner: Any) -> None:
         """Look at the mean loss of this epoch."""
         progress = progress_after_epoch(runner)
-        self._pass_on(runner, self._monitor.after_epoch(progress, self._context), progress)
+        facts = {} if self._watch is None else self._watch.weights.look()
+        self._pass_on(runner, self._monitor.after_epoch(progress, self._context, facts), progress)
 
     @_never_raises
     def after_val_epoch(self, runner: Any, metrics: dict | None = None) -> None:
@@ -201,7 +204,8 @@ class TrainingMonitorHook(Hook):
         for name, rule in self._metrics.to_watch(runner, scores):
             self._monitor.watch(name, rule)
         progress = progress_between(runner)
-        self._pass_on(runner, self._monitor.after_val(scores, progress, self._context), progress)
+        facts = {} if self._watch is None else self._watch.weights.look()
+        self._pass_on(runner, self._monitor.after_val(scores, progress, self._context, facts), progress)
         self._write(runner, 'running', epoch=progress.epoch, iter=progress.iter)
 
     @_never_raises

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmckpt.monitor.blocks import BLOCK_ITERS, median_of_sorted
 from mmckpt.monitor.finding import Finding
+from mmckpt.monitor.planned_rise import SHARE
 from mmckpt.monitor.versioned import VERSION, check_version
 from mmckpt.progress import Progress
 
@@ -17,6 +18,8 @@ GIVEN_BACK = 0.25
 # A rise counts only if it is this many standard deviations of a single value: that is more than the medians of
 # blocks differ by chance, where the loss lies around zero and no ratio says anything.
 NOISE = 1.5
+# Blocks in which the loss settles after a planned rise of the learning rate.
+SETTLING = 4
 # How far apart the quartiles of normal noise are, in standard deviations.
 QUARTILES = 1.349
 # Values before a NaN that say whether the loss had jumped.
@@ -30,7 +33,8 @@ class DivergenceDetector:
     the noise of small batches count. The loss has risen where it is above
     ``factor`` times its best level, has lost a quarter of what it had gained
     since the start *and* is above its noise at the best level. A rise that goes above the level of the start is
-    an error, another one a warning.
+    an error, another one a warning. After a planned rise of the learning rate
+    three quarters of the gain must be lost, until the loss has come down again.
 
     Args:
         factor (float): Ratio of the present to the best level, above 1.
@@ -64,6 +68,9 @@ class DivergenceDetector:
         self._noise = 0.0
         self._risen = 0
         self._broken = False
+        # Blocks for which more may be given back at least, because the learning rate was raised as planned; the
+        # last one goes on until the loss has come down again.
+        self._settling = 0
 
     def update(self, values: Mapping[str, float], progress: Progress) -> list[Finding]:
         """Take the losses of one iteration; return a finding if the total has run away."""
@@ -81,17 +88,22 @@ class DivergenceDetector:
         self._broken = True
         return [self._ended_in_nan(tail[-1], value, progress)]
 
+    def expect_rise(self, progress: Progress) -> None:
+        """Take that a schedule has just raised the learning rate."""
+        self._settling = SETTLING
+
     def state_dict(self) -> dict[str, Any]:
         """Return the levels and the values of the block at hand, in plain types."""
         return {'version': VERSION, 'values': list(self._values), 'first': self._first, 'best': self._best,
-                'best_iter': self._best_iter, 'noise': self._noise, 'risen': self._risen, 'broken': self._broken}
+                'best_iter': self._best_iter, 'noise': self._noise, 'risen': self._risen, 'broken': self._broken,
+                'settling': self._settling}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
         check_version(state, type(self).__name__)
         self._values, self._first, self._best = list(state['values']), state['first'], state['best']
         self._best_iter, self._risen, self._broken = state['best_iter'], state['risen'], state['broken']
-        self._noise = state.get('noise', 0.0)
+        self._noise, self._settling = state.get('noise', 0.0), state.get('settling', 0)
 
     def _end_of_block(self, progress: Progress) -> list[Finding]:
         ordered = sorted(self._values)
@@ -104,13 +116,18 @@ class DivergenceDetector:
             # Half of the values lie between the quartiles; robust against outliers.
             self._noise = (ordered[3 * len(ordered) // 4] - ordered[len(ordered) // 4]) / QUARTILES
         self._risen = self._risen + 1 if self._is_risen(level) else 0
+        if self._settling > 1 or not self._is_above(level, GIVEN_BACK):
+            self._settling = max(0, self._settling - 1)
         return [self._sustained(level, progress)] if self._risen >= self.blocks else []
 
     def _is_risen(self, level: float) -> bool:
+        return self._is_above(level, SHARE if self._settling else GIVEN_BACK)
+
+    def _is_above(self, level: float, share: float) -> bool:
         if self._first is None:
             return False
         rise = level - self._best
-        return rise > max((self.factor - 1) * abs(self._best), GIVEN_BACK * (self._first - self._best),
+        return rise > max((self.factor - 1) * abs(self._best), share * (self._first - self._best),
                           NOISE * self._noise)
 
     def _ended_in_nan(self, peak: float, value: float, progress: Progress) -> Finding:

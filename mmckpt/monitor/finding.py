@@ -47,7 +47,9 @@ class Detector(Protocol):
     """Looks at named values, step by step, and says what is wrong with them.
 
     One that outlives the process also has ``state_dict()``, which returns the
-    state in plain types under a version, and ``load_state_dict(state)``.
+    state in plain types under a version, and ``load_state_dict(state)``. One
+    that would take what follows a planned rise of the learning rate for a
+    fault has ``expect_rise(progress)``, which is called right after the rise.
     """
 
     def update(self, values: Mapping[str, Any], progress: Progress) -> list[Finding]:

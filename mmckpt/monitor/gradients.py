@@ -69,6 +69,11 @@ class GradientDetector:
             self._levels.append(level)
         return findings
 
+    def expect_rise(self, progress: Progress) -> None:
+        """Take that a schedule has just raised the learning rate: gradients may be again what they were at first."""
+        if self._first is not None:
+            self._levels = deque([self._first] * 3, maxlen=USUAL)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the levels in plain types."""
         return {'version': VERSION, 'levels': list(self._levels), 'first': self._first,

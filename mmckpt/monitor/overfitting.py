@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmckpt.monitor.finding import Finding, where
-from mmckpt.monitor.plateau import TRAIN_LOSS
+from mmckpt.monitor.learning import TRAIN_LOSS
 from mmckpt.monitor.versioned import VERSION, check_version
 from mmckpt.progress import Progress
 

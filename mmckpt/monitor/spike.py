@@ -21,6 +21,7 @@ MIN_VALUES = 10
 RUN = 5
 # A single value this many times as far out as an outlier is no ordinary one.
 ENORMOUS = 2.0
+AFTER_RISE = ', after a planned rise of the learning rate'
 # Makes the median absolute deviation of normal noise equal to its standard deviation.
 MAD_TO_STD = 1.4826
 
@@ -33,7 +34,9 @@ class SpikeDetector:
     out, or five in a row half as far. Twice the average alone is ordinary
     noise for small batches. With an explicit ``factor`` that factor alone
     decides. A lone value that is far out but not enormous is an info by
-    default: small batches have such values in healthy runs.
+    default: small batches have such values in healthy runs. So is, without an
+    explicit ``factor``, what follows a planned rise of the learning rate, up to
+    twice the level of the start.
 
     A value that fired or was about to is kept out of the average, so that one
     spike does not hide the next. A term that stays high for a whole window has found a new
@@ -83,6 +86,7 @@ class SpikeDetector:
         self._others: set[str] = set()
         # How many values in a row each term has been too high.
         self._high: dict[str, int] = {}
+        self._expected_until = 0
 
     def update(self, values: Mapping[str, float], progress: Progress) -> list[Finding]:
         """Take the losses of one iteration; return a finding for each term that jumped."""
@@ -90,8 +94,8 @@ class SpikeDetector:
         known, high, scale = self._recent, self._high, self.factor / self.window
         if progress.iter % self.window == 0:
             # What rounding adds up to in the running sums ends here.
-            for recent in known.values():
-                recent.add_up()
+            for every in known.values():
+                every.add_up()
         for name, value in values.items():
             recent = known.get(name)
             if recent is None:
@@ -112,20 +116,26 @@ class SpikeDetector:
                 if high:
                     high.pop(name, None)
             elif math.isfinite(value):
-                findings += self._judge(name, value, recent.add_up() / len(recent.window), recent.window, progress)
+                findings += self._judge(name, value, recent, progress)
                 recent.add_up()
         return findings
+
+    def expect_rise(self, progress: Progress) -> None:
+        """Take that a schedule has just raised the learning rate; for two windows the loss may be as at the start."""
+        self._expected_until = progress.iter + 2 * self.window
 
     def state_dict(self) -> dict[str, Any]:
         """Return the windows and counters in plain types."""
         return {'version': VERSION, 'windows': {name: list(r.window) for name, r in self._recent.items()},
-                'high': dict(self._high)}
+                'first': {name: r.first for name, r in self._recent.items() if r.first is not None},
+                'high': dict(self._high), 'expected_until': self._expected_until}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state; of a longer window the newest values are kept."""
         check_version(state, type(self).__name__)
-        self._recent = {name: _Recent(self, values) for name, values in state['windows'].items()}
-        self._high = dict(state['high'])
+        first = state.get('first', {})
+        self._recent = {name: _Recent(self, values, first.get(name)) for name, values in state['windows'].items()}
+        self._high, self._expected_until = dict(state['high']), state.get('expected_until', 0)
 
     def _begin(self, name: str, value: float) -> None:
         if name in self._others:
@@ -135,26 +145,27 @@ class SpikeDetector:
         else:
             self._others.add(name)
 
-    def _judge(self, name: str, value: float, average: float, window: deque[float],
-               progress: Progress) -> list[Finding]:
-        if not math.isfinite(value):
-            return []
-        limit = self.n_std or 0.0
+    def _judge(self, name: str, value: float, recent: _Recent, progress: Progress) -> list[Finding]:
+        window = recent.window
+        average, limit = recent.add_up() / len(window), self.n_std or 0.0
         distance = self._distance(value, window)
         if average == 0 or distance <= limit / 2:
             # No ratio, or ordinary noise, which belongs to the baseline.
             window.append(value)
             self._high.pop(name, None)
             return []
+        # A network that forgets all is found by its divergence; a single value has its noise besides.
+        planned = (self.n_std is not None and progress.iter <= self._expected_until and recent.first is not None
+                   and value - recent.first <= (self.factor - 1) * abs(recent.first))
         in_a_row = self._high[name] = self._high.get(name, 0) + 1
         if in_a_row < self.window:
             if distance <= limit and in_a_row < RUN:
                 return []
             lone = self.n_std is not None and in_a_row < RUN and distance <= ENORMOUS * limit
-            return [_spike(name, value, average, 'info' if lone else 'warning', progress)]
+            return [_spike(name, value, average, 'info' if lone or planned else 'warning', planned, progress)]
         del self._high[name]
         window.clear()
-        return [_level(name, value, average, self.window, progress)]
+        return [_level(name, value, average, self.window, planned, progress)]
 
     def _distance(self, value: float, window: deque[float]) -> float:
         if self.n_std is None:
@@ -166,10 +177,12 @@ class SpikeDetector:
 class _Recent:
     """The last values of a term, their sum, and up to where a value is no rise worth a look."""
 
-    __slots__ = ('window', 'total', 'limit', 'full', 'warmup', 'factor')
+    __slots__ = ('window', 'total', 'limit', 'full', 'first', 'warmup', 'factor')
 
-    def __init__(self, of: SpikeDetector, values: Iterable[float] = ()) -> None:
+    def __init__(self, of: SpikeDetector, values: Iterable[float] = (), first: float | None = None) -> None:
         self.window = deque(values, maxlen=of.window)
+        # The average of the first full window.
+        self.first = first
         self.warmup, self.factor = of.warmup, of.factor
         self.add_up()
 
@@ -184,6 +197,8 @@ class _Recent:
         n = len(self.window)
         self.full = n == self.window.maxlen
         average = self.total / n if n else 0.0
+        if self.full and self.first is None:
+            self.first = average
         self.limit = average + (self.factor - 1) * abs(average) if n >= self.warmup else LARGEST
 
 
@@ -228,21 +243,23 @@ def _median(values: Sequence[float]) -> float:
     return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
-def _spike(name: str, value: float, average: float, severity: Severity, progress: Progress) -> Finding:
+def _spike(name: str, value: float, average: float, severity: Severity, planned: bool,
+           progress: Progress) -> Finding:
     # For a positive average this is value / average; it keeps its meaning for a negative one.
     ratio = 1 + (value - average) / abs(average)
     return Finding(
         'loss_spike', severity, name,
         f'Loss spike at iter {progress.iter}: {name} is {value:.6f}, its recent average {average:.6f}, '
-        f'ratio {ratio:.2f}.',
+        f'ratio {ratio:.2f}{AFTER_RISE if planned else ""}.',
         progress, ratio, {'current': value, 'average': average, 'ratio': ratio})
 
 
-def _level(name: str, value: float, average: float, window: int, progress: Progress) -> Finding:
+def _level(name: str, value: float, average: float, window: int, planned: bool, progress: Progress) -> Finding:
     ratio = 1 + (value - average) / abs(average)
     return Finding(
-        'loss_level', 'error', name,
+        'loss_level', 'info' if planned else 'error', name,
         f'Loss stays high at iter {progress.iter}: {name} has been far above its earlier average '
-        f'{average:.6f} for {window} iterations and is {value:.6f} now (ratio {ratio:.2f}). From here on it '
+        f'{average:.6f} for {window} iterations and is {value:.6f} now (ratio {ratio:.2f})'
+        f'{AFTER_RISE if planned else ""}. From here on it '
         'is compared with this new level.',
         progress, ratio, {'current': value, 'average': average, 'ratio': ratio, 'iterations': float(window)})

@@ -12,8 +12,8 @@ from mmckpt.monitor.advice import TrainingContext, advise
 from mmckpt.monitor.blocks import BLOCK_ITERS, columns, summarise
 from mmckpt.monitor.events import Announcement, EventLog
 from mmckpt.monitor.finding import Detector, Finding
+from mmckpt.monitor.learning import FIRST_ERROR, FIRST_LOSS, TRAIN_LOSS
 from mmckpt.monitor.performance_drop import PerformanceDropDetector, Rule, check_threshold
-from mmckpt.monitor.plateau import TRAIN_LOSS
 from mmckpt.monitor.quantiles import QUANTILES, QuantileSketch
 from mmckpt.monitor.statistics import MetricStatistics, RunningStatistics
 from mmckpt.monitor.versioned import VERSION, check_version
@@ -91,6 +91,8 @@ class TrainingMonitor:
         self._steps: list[Mapping[str, float]] = []
         self._loss_sum = 0.0
         self._loss_count = 0
+        # The level of the loss in the first iterations, and the error of that; empty where a resume did not bring it.
+        self._first_loss: dict[str, float] | None = None
 
     def after_iter(self, values: Mapping[str, float], progress: Progress,
                    context: Context = TrainingContext) -> Noticed:
@@ -120,9 +122,10 @@ class TrainingMonitor:
         blocks = self._end_of_block()
         return _joined(noticed, self._look('block', 'block', blocks, progress, context))
 
-    def after_epoch(self, progress: Progress, context: Context = TrainingContext) -> Noticed:
-        """Take the end of an epoch of training; arguments and result as of :meth:`after_iter`."""
-        return self._look('round', 'epoch', self._train_loss(), progress, context)
+    def after_epoch(self, progress: Progress, context: Context = TrainingContext,
+                    facts: Mapping[str, float] | None = None) -> Noticed:
+        """Take the end of an epoch of training, and what :mod:`mmckpt.monitor.learning` names; else as above."""
+        return self._look('round', 'epoch', {**(facts or {}), **self._train_loss()}, progress, context)
 
     def watch(self, metric: str, rule: Rule) -> None:
         """Look for drops of a metric from now on; a second call for a metric does nothing."""
@@ -133,12 +136,20 @@ class TrainingMonitor:
             self._drops[metric].load_state_dict(self._saved_drops.pop(metric))
 
     def after_val(self, metrics: Mapping[str, float], progress: Progress,
-                  context: Context = TrainingContext) -> Noticed:
-        """Take the metrics of one validation; arguments and result as of :meth:`after_iter`."""
+                  context: Context = TrainingContext, facts: Mapping[str, float] | None = None) -> Noticed:
+        """Take the metrics of one validation; arguments and result as of :meth:`after_epoch`."""
         for name, value in metrics.items():
             self._metric(name).update(value, progress)
         drops = [finding for drop in self._drops.values() for finding in drop.update(metrics, progress)]
-        return self._look('round', 'val', {**metrics, **self._train_loss()}, progress, context, drops)
+        values = {**metrics, **(facts or {}), **self._train_loss()}
+        return self._look('round', 'val', values, progress, context, drops)
+
+    def expect_rise(self, progress: Progress) -> None:
+        """Take that a schedule has just raised the learning rate at one stroke: what gets worse now may be meant."""
+        groups: list[Mapping[str, Any]] = [self.detectors, self._drops, *self.slow.values()]
+        for detector in [detector for group in groups for detector in group.values()]:
+            if hasattr(detector, 'expect_rise'):
+                detector.expect_rise(progress)
 
     def probe(self, name: str, values: Mapping[str, float], progress: Progress,
               context: Context = TrainingContext) -> Noticed:
@@ -171,6 +182,7 @@ class TrainingMonitor:
         return {
             'version': VERSION,
             'steps': columns(self._steps), 'loss_sum': self._loss_sum, 'loss_count': self._loss_count,
+            'first_loss': self._first_loss,
             **{part: {name: owner.state_dict() for name, owner in owners.items()}
                for part, owners in self._parts().items()},
             'drops': {**self._saved_drops, **{name: d.state_dict() for name, d in self._drops.items()}},
@@ -180,7 +192,7 @@ class TrainingMonitor:
         """Go on from a saved state; detectors that it lacks start anew."""
         check_version(state, type(self).__name__)
         self._loss_sum, self._loss_count = state.get('loss_sum', 0.0), state.get('loss_count', 0)
-        self._steps = _rows(state.get('steps', {}))
+        self._steps, self._first_loss = _rows(state.get('steps', {})), state.get('first_loss', {})
         self._terms = {name: RunningStatistics() for name in state['terms']}
         self._sketches = {name: QuantileSketch() for name in state['terms']}
         self._metrics = {name: MetricStatistics(self._rule_of(name)) for name in state['metrics']}
@@ -218,6 +230,7 @@ class TrainingMonitor:
 
     def _end_of_block(self) -> dict[str, Any]:
         values = columns(self._steps)
+        self._note_first()
         self._steps = []
         for name, column in values.items():
             if name not in self._terms:
@@ -230,7 +243,15 @@ class TrainingMonitor:
         """Return the mean total loss since the last call; empty if there was no iteration, or none was finite."""
         mean = self._loss_sum / self._loss_count if self._loss_count else math.nan
         self._loss_sum, self._loss_count = 0.0, 0
-        return {TRAIN_LOSS: mean} if math.isfinite(mean) else {}
+        self._note_first()
+        return {TRAIN_LOSS: mean, **(self._first_loss or {})} if math.isfinite(mean) else {}
+
+    def _note_first(self) -> None:
+        if self._first_loss is None:
+            losses = RunningStatistics()
+            losses.extend([step['loss'] for step in self._steps if 'loss' in step])
+            self._first_loss = {FIRST_LOSS: losses.mean, FIRST_ERROR: losses.std / math.sqrt(losses.count)
+                                } if losses.count else {}
 
     def _quantiles(self, name: str, pending: list[float], statistics: RunningStatistics) -> dict[str, float | None]:
         sketch = self._sketches[name].copy() if name in self._sketches else QuantileSketch()

@@ -39,6 +39,7 @@ from mmckpt.monitor import (
 )
 from mmckpt.monitor.blocks import summarise
 from mmckpt.monitor.events import EventLog
+from mmckpt.monitor.learning import Learning
 from mmckpt.monitor.statistics import MetricStatistics, RunningStatistics
 from mmckpt.policy.reaction import SkipCount
 from mmckpt.policy.selection import ExponentialMean, RunningMedian, Scorer, Selection
@@ -52,6 +53,14 @@ def noisy(level, length=120):
     for step in range(length):
         value = level * draw.uniform(.9, 1.1) * (5. if step % 37 == 20 else 1.)
         yield float('nan') if step in (0, length - 1) else value, Progress(epoch=step // 10, iter=step)
+
+
+def learn(learning, steps, _):
+    answers = []
+    for value, at in steps:
+        learning.update({'train_loss': value, 'AP': -value, '#weight_change': 1e-7 * at.iter, '#pretrained': 0.})
+        answers.append((learning.is_idle, learning.weight_change))
+    return answers
 
 
 def detect(name):
@@ -190,6 +199,7 @@ STATEFUL = {
     LossTermsDetector: (lambda: LossTermsDetector(blocks=2, expected=['loss_b']), detect_as(levels)),
     GradientDetector: (GradientDetector, detect_as(levels)),
     PlateauDetector: (lambda: PlateauDetector(rounds=3), detect('train_loss')),
+    Learning: (lambda: Learning(rounds=3, rule_of=lambda name: 'greater'), learn),
     ZeroMetricDetector: (lambda: ZeroMetricDetector(rule_of=lambda name: 'greater'), detect_as(
         lambda value, at: {'AP': 0. if at.iter < 100 else value})),
     OverfittingDetector: (lambda: OverfittingDetector(validations=1), detect_as(

@@ -5,7 +5,7 @@
 
 An iteration hands over 8 losses, the total among them, and the gradient norm, which are
 in the message hub already, as in a real training: their ``.item()`` is not
-timed. The hooks are called as the Runner calls them. Times are those of the
+timed. All iterations up to those that are timed are run. The hooks are called as the Runner calls them. Times are those of the
 processor in this thread, so that other processes do not count.
 """
 
@@ -77,8 +77,9 @@ class Ours:
         self.hook.before_train(self.runner)
 
     def at(self, iteration: int) -> None:
-        """Go on as if so many iterations had been completed."""
-        self.runner.iter = iteration
+        """Run until so many iterations are completed."""
+        while self.runner.iter < iteration:
+            self.calls()
 
     def calls(self) -> float:
         """Return the seconds of ``CALLS`` iterations; giving the hub its values is not counted."""

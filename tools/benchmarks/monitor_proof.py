@@ -1,6 +1,6 @@
 """Plants faults in real trainings and lets the monitor find them; healthy ones must raise no alarm.
 
-    python tools/benchmarks/monitor_proof.py                      # 14 faults, 20 healthy runs
+    python tools/benchmarks/monitor_proof.py                      # 17 faults, 27 healthy runs
     python tools/benchmarks/monitor_proof.py --healthy 2 --faults 'NaN pixel,slow loader'
 
 Printed are what each fault was found as, after how many iterations, and what
@@ -22,7 +22,7 @@ from typing import Any, Callable
 import torch
 from measure import environment, table
 from mmengine.runner import Runner
-from monitor_runs import Fault, demo_runner, digits_runner
+from monitor_runs import Fault, demo_runner, digits_runner, restarts, trained_digits
 
 from mmckpt.monitor.events import TITLES
 
@@ -38,7 +38,7 @@ class Case:
         since (int): Iteration at which it begins.
         plant (callable, optional): Plants it, see :class:`monitor_runs.Fault`. Defaults to None.
         lasting (bool): Whether it is planted in each further iteration. Defaults to False.
-        options (dict): Arguments of :func:`monitor_runs.digits_runner`.
+        options (dict): Arguments of :func:`monitor_runs.digits_runner`; ``tuned=True`` begins with trained weights.
     """
 
     kinds: tuple[str, ...]
@@ -107,6 +107,9 @@ CASES = {
     'layer that is not used': Case(('idle_parameters',), options=dict(unused=True)),
     'learning rate 0': Case(('lr_zero',), 4 * EPOCH, freeze_lr, lasting=True),
     'learning rate 1e-9': Case(('no_progress',), options=dict(lr=1e-9, epochs=13)),
+    'fine-tuning with learning rate 1e-9': Case(('no_progress',), options=dict(lr=1e-9, epochs=13, tuned=True)),
+    'lr x100 right after a warm restart': Case(('loss_spike', 'divergence'), 4 * EPOCH + 5, raise_lr,
+                                               options=dict(schedule=restarts())),
     'metric that is broken': Case(('metric_zero',), options=dict(broken=True)),
     '200 samples with random labels': Case(('overfitting',), 0, shuffle_labels, False,
                                        dict(rows=slice(0, 200), epochs=60, lr=0.1)),
@@ -117,7 +120,7 @@ CASES = {
 
 
 def healthy_runs(count: int) -> list[tuple[str, Callable[[Path], Runner]]]:
-    """Return name and builder of healthy runs: seeds x learning rates of three demos."""
+    """Return name and builder of healthy runs: seeds x learning rates of three demos, then what is easily suspected."""
     runs: list[tuple[str, Callable[[Path], Runner]]] = []
     for seed in range(4):
         for factor in (0.5, 1.0):
@@ -131,6 +134,16 @@ def healthy_runs(count: int) -> list[tuple[str, Callable[[Path], Runner]]]:
                 runs.append((f'{name}, seed {seed}, lr x{factor:g}',
                              lambda work_dir, c=config, e=epochs, s=seed, f=factor: demo_runner(
                                  c, work_dir, seed=s, lr_factor=f, epochs=e)))
+    for seed in range(2):
+        for factor in (0.01, 0.1):
+            runs.append((f'fine-tuning, seed {seed}, lr x{factor:g}',
+                         lambda work_dir, s=seed, f=factor: digits_runner(
+                             work_dir, lr=0.02 * f, seed=s, epochs=13, load_from=trained_digits(work_dir),
+                             monitor=dict(report=False))))
+        runs.append((f'warm restarts, seed {seed}', lambda work_dir, s=seed: digits_runner(
+            work_dir, lr=0.2, seed=s, schedule=restarts(), monitor=dict(report=False))))
+    runs.append(('recommender, growing weight of a loss term', lambda work_dir: demo_runner(
+        'recsys_multivae/baskets_multivae.py', work_dir, seed=0, lr_factor=1.0, epochs=30)))
     return runs[:count]
 
 
@@ -144,7 +157,10 @@ def prove_fault(name: str, directory: Path) -> list[str]:
     """Run one case; return its row of the table."""
     case = CASES[name]
     fault = None if case.plant is None else Fault(case.since, case.plant, case.lasting)
-    events = events_of(digits_runner(directory, fault, monitor=dict(report=False), **case.options))
+    options = dict(case.options)
+    if options.pop('tuned', False):
+        options['load_from'] = trained_digits(directory)
+    events = events_of(digits_runner(directory, fault, monitor=dict(report=False), **options))
     found = [event for event in events if event['kind'] in case.kinds and event['last_iter'] >= case.since]
     others = sorted({TITLES[event['kind']] for event in events
                      if event['kind'] not in case.kinds and event['severity'] != 'info'})
@@ -171,7 +187,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--faults', default=','.join(CASES), help='comma-separated names')
-    parser.add_argument('--healthy', type=int, default=20, help='how many healthy runs, at most 20')
+    parser.add_argument('--healthy', type=int, default=27, help='how many healthy runs, at most 27')
     args = parser.parse_args()
     names = [name for name in args.faults.split(',') if name]
     unknown = sorted(set(names) - set(CASES))

@@ -121,7 +121,8 @@ class Fault(Hook):
 
 def digits_runner(work_dir: Path, fault: Hook | None = None, *, lr: float = 0.02, seed: int = 0, epochs: int = 12,
                   rows: slice = slice(0, 1437), seconds: float = 0.0, broken: bool = False,
-                  schedule: list | None = None, monitor: Mapping[str, Any] | None = None, **model: Any) -> Runner:
+                  schedule: list | None = None, load_from: Path | None = None,
+                  monitor: Mapping[str, Any] | None = None, **model: Any) -> Runner:
     """Build a training of the digits net: 45 iterations an epoch, a validation after each.
 
     Args:
@@ -134,6 +135,7 @@ def digits_runner(work_dir: Path, fault: Hook | None = None, *, lr: float = 0.02
         seconds (float): Time to read one sample. Defaults to 0.0.
         broken (bool): Whether the metric is broken. Defaults to False.
         schedule (list, optional): Parameter schedulers. Defaults to None.
+        load_from (Path, optional): Weights to begin with. Defaults to None.
         monitor (dict, optional): Arguments of the monitor; None means no monitor. Defaults to None.
         **model: Arguments of :class:`DigitsNet`.
     """
@@ -151,7 +153,23 @@ def digits_runner(work_dir: Path, fault: Hook | None = None, *, lr: float = 0.02
         default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=-1, save_last=False, save_best='accuracy'),
                            logger=None),
         custom_hooks=hooks, randomness=dict(seed=seed), log_level='ERROR',
+        load_from=None if load_from is None else str(load_from),
         experiment_name=f'proof_{os.getpid()}_{next(_names)}')
+
+
+def trained_digits(directory: Path) -> Path:
+    """Train the digits net without the monitor; return a file of its weights beside a work directory."""
+    file = directory.with_name('trained.pth')
+    if not file.exists():
+        runner = digits_runner(directory.with_name('trained'))
+        runner.train()
+        runner.save_checkpoint(str(file.parent), file.name)
+    return file
+
+
+def restarts() -> list[dict[str, Any]]:
+    """Return a schedule with a warm restart every four epochs of the digits net."""
+    return [dict(type='CosineRestartLR', periods=[180] * 3, restart_weights=[1] * 3, eta_min=1e-6, by_epoch=False)]
 
 
 def demo_runner(config: str, work_dir: Path, *, seed: int, lr_factor: float, epochs: int) -> Runner:
