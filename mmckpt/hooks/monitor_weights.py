@@ -26,8 +26,9 @@ class WeightWatch:
 
     def __init__(self, runner: Any) -> None:
         model = unwrapped_model(runner)
+        initialised = getattr(model, 'init_cfg', None)
         self._pretrained = bool(runner._load_from and not runner._resume) or (
-            (getattr(model, 'init_cfg', None) or {}).get('type') == 'Pretrained')
+            isinstance(initialised, dict) and initialised.get('type') == 'Pretrained')
         parameters = [p for p in model.parameters() if type(p.detach()) is torch.Tensor and p.numel()]
         self._start = [(p, _sample(p)) for p in parameters] if is_readable(runner.model) else []
         self._copy: tuple[torch.Tensor, Any] | None = None

@@ -5,8 +5,9 @@
 
 An iteration hands over 8 losses, the total among them, and the gradient norm, which are
 in the message hub already, as in a real training: their ``.item()`` is not
-timed. All iterations up to those that are timed are run. The hooks are called as the Runner calls them. Times are those of the
-processor in this thread, so that other processes do not count.
+timed. The hooks are called as the Runner calls them, in all iterations up to
+those that are timed. Times are those of the processor in this thread, so that
+other processes do not count.
 """
 
 from __future__ import annotations
