@@ -89,11 +89,5 @@ def _safe_globals() -> list[tuple[Any, str]]:
 
 
 def allow_mmengine_checkpoints() -> None:
-    """Add the names to the process's allow-list; ``import mmckpt`` does it.
-
-    Before torch 2.6 an allow-list knows no names that differ from the
-    object's own, and ``torch.load`` reads everything unless told otherwise:
-    nothing is done there.
-    """
-    if torch.__version__ >= '2.6':
-        torch.serialization.add_safe_globals(_safe_globals())
+    """Add the names to the process's allow-list; ``import mmckpt`` does it."""
+    torch.serialization.add_safe_globals(_safe_globals())

@@ -18,7 +18,7 @@ from mmengine.utils.dl_utils import set_multi_processing
 
 from mmckpt.cli.config import type_name
 from mmckpt.errors import MMCkptError, UsageError
-from mmckpt.hooks.runner_adapter import broadcast_object
+from mmckpt.hooks.runner_adapter import broadcast_object, leave_group
 
 T = TypeVar('T')
 
@@ -69,16 +69,9 @@ def process_group(cfg: Config, launcher: str) -> Iterator[None]:
         # An exit with gloo's threads alive may abort, which hides the exit status. NCCL is left to the exit:
         # taking it down waits for ranks that may still be in a collective.
         if torch_dist.get_backend() == 'gloo':
-            _leave_group()
+            leave_group()
         raise
-    _leave_group()
-
-
-def _leave_group() -> None:
-    torch_dist.destroy_process_group()
-    # A thread of gloo that has yet to let go of the last tensor needs the interpreter for that, and aborts
-    # the process if it meets the interpreter's end: let it have its turn.
-    time.sleep(0.2)
+    leave_group()
 
 
 def decided_by_rank0(decide: Callable[[], T]) -> T:

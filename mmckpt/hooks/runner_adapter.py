@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Callable, Optional
@@ -98,7 +99,23 @@ def alone(model: Any) -> Iterator[None]:
         dist.GroupMember.WORLD = everybody
         for fields, name, value, _ in [*groups, *sizes]:
             fields[name] = value
-        dist.destroy_process_group(own)
+        leave_group(own)
+
+
+def leave_group(group: dist.ProcessGroup | None = None) -> None:
+    """Take down a process group that this rank is in; by default that of the whole job.
+
+    A thread of gloo that has yet to let go of the last tensor needs the interpreter for that, so it gets its turn
+    before and after: torch 2.6 keeps the interpreter while it waits for that thread, for ever, and torch 2.13 aborts
+    where the thread meets the interpreter's end.
+
+    Args:
+        group (ProcessGroup, optional): The group. Defaults to that of the whole job.
+    """
+    pause = 0.2 if dist.get_backend(group) == 'gloo' else 0
+    time.sleep(pause)
+    dist.destroy_process_group(group)
+    time.sleep(pause)
 
 
 def host_scalars(outputs: Mapping[str, Any] | None) -> dict[str, float]:

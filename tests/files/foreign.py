@@ -150,12 +150,13 @@ def sharded_by_two(directory):
 import os, sys, torch, torch.distributed as dist, torch.distributed.checkpoint as dcp
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
+from mmckpt.hooks.runner_adapter import leave_group
 rank, directory = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group('gloo', init_method=f'file://{directory}.store', rank=rank, world_size=2)
 weight = distribute_tensor(torch.arange(30.).view(10, 3), init_device_mesh('cpu', (2,)), [Shard(0)])
 dcp.save({'model': {'weight': weight, 'bias': torch.ones(2)}, 'epoch': 4}, checkpoint_id=directory)
 dist.barrier()
-dist.destroy_process_group()
+leave_group()
 # torch 2.13 aborts now and then when an interpreter ends after gloo.
 os._exit(0)
 '''

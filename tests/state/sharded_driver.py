@@ -9,6 +9,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
+from mmckpt.hooks.runner_adapter import leave_group
 from mmckpt.state.sharded import load_sharded, save_sharded
 
 
@@ -57,7 +58,7 @@ def main(job, directory, out):
     if not shard or dist.get_rank() == 0:
         torch.save(expected, out)
     if shard:
-        dist.destroy_process_group()
+        leave_group()
         # torch 2.13 aborts now and then when an interpreter ends after gloo.
         os._exit(0)
 
