@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-# The first version that works, and the first that does not; None where no such one is known. torch before 2.6 runs code
-# from a file even when told to read weights only (CVE-2025-32434), and its allow-list takes no object under another name.
-# MMEngine before 0.10.5 has validation loops that know no losses.
+# The first version that works, and the first that does not; None where no such one is known.
+# - torch before 2.6 can be made to run code even when told to read weights only (CVE-2025-32434), and its allow-list
+#   takes no object under another name;
+# - MMEngine before 0.10.5 has validation loops that know no losses.
 SUPPORTED = {'torch': ('2.6', None), 'mmengine': ('0.10.5', '0.11')}
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +103,11 @@ def save_sharded(directory: str | os.PathLike, model: torch.nn.Module,
         temporary.mkdir(parents=True)
     _barrier()
     state = _state_of(model, optimizers, extra or {})
-    alone = not dist.is_initialized()
-    if async_save and not alone:
+    if async_save and dist.is_initialized():
         group = _group_of_writers(dist.group.WORLD)
         return PendingSave(target, dcp.async_save(state, checkpoint_id=temporary, process_group=group))
-    dcp.save(state, checkpoint_id=temporary, no_dist=alone)
+    with _alone_or_not():
+        dcp.save(state, checkpoint_id=temporary)
     return PendingSave(target, None)
 
 
@@ -136,9 +138,18 @@ def load_sharded(directory: str | os.PathLike, model: torch.nn.Module,
             f'{source} is not a sharded checkpoint: expected a directory with a file {_METADATA}, which is written '
             'last. Pass a checkpoint that save_sharded(...).wait() has finished.')
     state = _state_of(model, optimizers, extra or {})
-    dcp.load(state, checkpoint_id=source, no_dist=not dist.is_initialized())
+    with _alone_or_not():
+        dcp.load(state, checkpoint_id=source)
     set_state_dict(model, _listed(optimizers), model_state_dict=state['model'], optim_state_dict=state['optimizer'])
     return state['extra']
+
+
+@contextmanager
+def _alone_or_not() -> Iterator[None]:
+    """Let torch find out whether there are other ranks: ``no_dist`` is not known before torch 2.7."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='torch.distributed is .*assuming the intent')
+        yield
 
 
 def _state_of(model: torch.nn.Module, optimizers: Any, extra: dict[str, Any]) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def sharded(directory):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         dcp.save({'model': model.state_dict(), 'optimizer': optimizer.state_dict(), 'epoch': 3, 'iteration': 18},
-                 checkpoint_id=directory, no_dist=True)
+                 checkpoint_id=directory)
     return model
 
 

@@ -117,6 +117,7 @@ import torch
 sys.path.insert(0, {tests!r})
 import torch.distributed as dist
 from mmckpt.hooks import CheckpointHook
+from mmckpt.hooks.runner_adapter import leave_group
 from toy_runner import make_runner
 
 dist.init_process_group('gloo')
@@ -128,6 +129,6 @@ hooks = [hook.state_dict() for hook in runner.hooks if type(hook).__name__ == 'E
 torch.save(dict(epoch=runner.epoch, best=runner.message_hub.get_info('best_score'), hooks=hooks,
                 weights=dict(runner.model.module.named_parameters())), 'end.pth')
 dist.barrier()
-dist.destroy_process_group()
+leave_group()
 os._exit(0)
 '''

@@ -29,7 +29,9 @@ def say(monkeypatch, stream, log_file, name):
 @pytest.fixture(autouse=True)
 def forget():
     """Let termcolor look at standard output again, here and after this test."""
-    clear = getattr(getattr(termcolor, 'can_colorize', None), 'cache_clear', lambda: None)
+    # Releases for Python 3.9 keep the answer under a private name.
+    looks = getattr(termcolor, 'can_colorize', None) or termcolor.termcolor._can_do_colour
+    clear = getattr(looks, 'cache_clear', lambda: None)
     clear()
     yield
     clear()
