@@ -4,10 +4,10 @@ from mmckpt.store.find import FoundCheckpoint, find_checkpoint, split_spec
 from mmckpt.store.loader import load_checkpoint
 from mmckpt.store.record import Record
 from mmckpt.store.store import CheckpointStore
-from mmckpt.store.unit import StagedDirectory
+from mmckpt.store.unit import StagedCheckpoint
 from mmckpt.store.view import StoreView
 
 __all__ = [
-    'CheckpointStore', 'FoundCheckpoint', 'Record', 'StagedDirectory', 'StoreView', 'find_checkpoint',
+    'CheckpointStore', 'FoundCheckpoint', 'Record', 'StagedCheckpoint', 'StoreView', 'find_checkpoint',
     'load_checkpoint', 'split_spec',
 ]

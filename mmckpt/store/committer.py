@@ -14,12 +14,13 @@ from typing import Any
 from mmckpt.errors import SaveError
 from mmckpt.store.backend import link_temporary, write_temporary, write_text_durably
 from mmckpt.store.catalog import Catalog
+from mmckpt.store.checks import stored_size
 from mmckpt.store.progress_log import ProgressLog
 from mmckpt.store.pruner import Pruner, is_best
 from mmckpt.store.record import Record
 from mmckpt.store.serialize import write_state
 from mmckpt.store.space import estimate_bytes, megabytes
-from mmckpt.store.unit import StagedDirectory, link_unit, seal, unit_size
+from mmckpt.store.unit import StagedCheckpoint, link_unit, seal
 
 
 class Committer:
@@ -55,15 +56,16 @@ class Committer:
         """Write a state and commit its record; return whether the file counts.
 
         Args:
-            state (Any): The tree to write, or a directory that was written by others.
+            state (Any): The tree to write, or what others have written.
             draft (Record): The record without what only the write tells.
             point_last (bool): Whether ``last_checkpoint`` shall name the file.
 
         Raises:
             SaveError: If it is one failure too many in a row.
         """
-        staged, started = isinstance(state, StagedDirectory), time.perf_counter()
-        expected, before = unit_size(state.path) if staged else estimate_bytes(state), self.catalog.index.last_seq
+        staged, started = isinstance(state, StagedCheckpoint), time.perf_counter()
+        expected = stored_size(state.path) if staged and state.path.exists() else estimate_bytes(state)
+        before = self.catalog.index.last_seq
         try:
             self.pruner.make_room(draft, 0 if staged else expected)
             record = self._write_file(state, draft, expected)
@@ -130,8 +132,8 @@ class Committer:
     def _write_file(self, state: Any, draft: Record, expected: int) -> Record:
         catalog = self.catalog
         progress = ProgressLog(draft.name, expected, self.logger)
-        if isinstance(state, StagedDirectory):
-            temporary, written = state.path, seal(catalog.backend, state.path, progress)
+        if isinstance(state, StagedCheckpoint):
+            temporary, written = state.path, seal(catalog.backend, state, progress)
         else:
             temporary, written = write_temporary(
                 catalog.backend, catalog.directory / draft.name, lambda file: write_state(state, file), progress)

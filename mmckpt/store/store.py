@@ -20,7 +20,7 @@ from mmckpt.store.outbox import OnEnd, Outbox, Stage, told
 from mmckpt.store.pruner import Pruner
 from mmckpt.store.record import Record, check_name
 from mmckpt.store.session import Session
-from mmckpt.store.unit import StagedDirectory, stage
+from mmckpt.store.unit import StagedCheckpoint, stage
 from mmckpt.store.view import PathLike, StoreView, read_view
 from mmckpt.store.writer import Job
 
@@ -210,7 +210,7 @@ class CheckpointStore(StoreView):
             name (str): File name in the directory; an older file of that name
                 is replaced, never overwritten.
             state (Any): Nested dicts, lists and tuples of tensors and picklable values, or
-                what :meth:`stage_directory` returned.
+                what :meth:`stage_checkpoint` returned, once it is written.
             progress (Progress): Completed counts.
             roles (Sequence[str]): What it is kept for.
             scores (Mapping[str, float], optional): Score of each best role. Defaults to None.
@@ -233,12 +233,8 @@ class CheckpointStore(StoreView):
         return self._outbox.put(
             name, state, lambda staged: self._committer.write(staged, draft, point_last), on_end)
 
-    def stage_directory(self, name: str) -> StagedDirectory:
-        """Make a hidden directory for a checkpoint that others write; pass it to :meth:`write` as the state then.
-
-        Raises:
-            OSError: If it cannot be made.
-        """
+    def stage_checkpoint(self, name: str) -> StagedCheckpoint:
+        """Choose a hidden path for a file or directory that others write; :meth:`write` takes it as the state then."""
         check_name(name)
         return stage(self._committer.catalog.backend, self.directory / name)
 

@@ -25,7 +25,7 @@ from mmckpt.store.backend import (
     temporary_path,
     write_text_durably,
 )
-from mmckpt.store.directories import files_below, folders_of
+from mmckpt.store.directories import files_below, folders_of, is_directory
 
 MANIFEST = 'mmckpt_manifest.json'
 # What the training knows that no rank's file holds: counters, streams, states of hooks.
@@ -34,14 +34,16 @@ _DIGEST = 'tree-xxh3-128:'
 
 
 @dataclass(frozen=True)
-class StagedDirectory:
-    """A directory that was written under a hidden name, to become a checkpoint.
+class StagedCheckpoint:
+    """A file or directory that others write under a hidden name, to become a checkpoint.
 
     Args:
-        path (Path): What :meth:`mmckpt.store.CheckpointStore.stage_directory` returned.
+        path (Path): The hidden name; there is nothing yet.
+        failure (str): Why it could not be written; the save then counts as failed. Defaults to '', it was.
     """
 
     path: Path
+    failure: str = ''
 
 
 @dataclass(frozen=True)
@@ -72,48 +74,56 @@ def is_unit(path: str | os.PathLike) -> bool:
     return (Path(path) / MANIFEST).is_file()
 
 
-def stage(backend: StorageBackend, target: Path) -> StagedDirectory:
-    """Make an empty hidden directory beside the name that it will get.
-
-    Raises:
-        OSError: If it cannot be made.
-    """
+def stage(backend: StorageBackend, target: Path) -> StagedCheckpoint:
+    """Choose a hidden name beside the one that a checkpoint will get, and clear it."""
     path = temporary_path(target)
     backend.remove(path)
-    path.mkdir(parents=True)
-    return StagedDirectory(path)
+    return StagedCheckpoint(path)
 
 
-def seal(backend: StorageBackend, directory: Path, on_bytes: Callable[[int], None] = lambda size: None) -> Written:
-    """Make a directory durable with all that is in it, and write its manifest; it goes if that fails.
+def seal(backend: StorageBackend, staged: StagedCheckpoint,
+         on_bytes: Callable[[int], None] = lambda size: None) -> Written:
+    """Make what was written durable, a directory with a manifest; nothing is left of it if that fails.
 
     Args:
         backend (StorageBackend): The file system.
-        directory (Path): Under its temporary name.
+        staged (StagedCheckpoint): What was written, and by whom it could not be.
         on_bytes (callable): Called with the number of bytes read so far.
 
     Returns:
-        Written: Size and digest of the unit.
+        Written: Size and digest.
 
     Raises:
-        OSError: If the disk fails, or nothing was written into it.
+        OSError: If the disk fails, or it was not written.
     """
     try:
-        files, done = {}, 0
-        for path in _content(directory):
-            backend.sync_file(path)
-            digest = file_digest(path, lambda size, before=done: on_bytes(before + size))
-            files[str(path.relative_to(directory))] = path.stat().st_size, digest
-            done += path.stat().st_size
-        if not files:
-            raise OSError(errno.ENODATA, f'nothing was written into {directory.name}')
-        manifest = Manifest(json.dumps({'version': 1, 'files': files}, indent=0), files)
-        write_text_durably(backend, directory / MANIFEST, manifest.text)
-        for folder in folders_of(directory):
-            backend.sync_directory(folder)
+        if staged.failure:
+            raise OSError(errno.EIO, staged.failure)
+        if not staged.path.exists():
+            raise OSError(errno.ENODATA, f'nothing was written as {staged.path.name}')
+        if is_directory(staged.path):
+            return _seal_directory(backend, staged.path, on_bytes)
+        backend.sync_file(staged.path)
+        return Written(staged.path.stat().st_size, file_digest(staged.path, on_bytes))
     except BaseException:
-        backend.remove(directory)
+        backend.remove(staged.path)
         raise
+
+
+def _seal_directory(backend: StorageBackend, directory: Path, on_bytes: Callable[[int], None]) -> Written:
+    files: dict[str, tuple[int, str]] = {}
+    done = 0
+    for path in _content(directory):
+        backend.sync_file(path)
+        digest = file_digest(path, lambda size, before=done: on_bytes(before + size))
+        files[str(path.relative_to(directory))] = path.stat().st_size, digest
+        done += path.stat().st_size
+    if not files:
+        raise OSError(errno.ENODATA, f'nothing was written into {directory.name}')
+    manifest = Manifest(json.dumps({'version': 1, 'files': files}, indent=0), files)
+    write_text_durably(backend, directory / MANIFEST, manifest.text)
+    for folder in folders_of(directory):
+        backend.sync_directory(folder)
     return Written(manifest.size, manifest.digest)
 
 

@@ -181,8 +181,8 @@ class DirectoryScenario(Scenario):
     """The same with a directory of two files, one below another, in place of each file."""
 
     def state(self, name, step):
-        staged = self.store.stage_directory(name)
-        (staged.path / 'model').mkdir()
+        staged = self.store.stage_checkpoint(name)
+        (staged.path / 'model').mkdir(parents=True)
         torch.save(fault_state(step)['state_dict'], staged.path / 'model/rank_0.pth')
         torch.save(fault_state(step), staged.path / STATE)
         return staged

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
 
 from mmckpt.cli.main import main
-from mmckpt.errors import IncompatibleCheckpointError
+from mmckpt.errors import IncompatibleCheckpointError, SaveError
 from mmckpt.policy.retention import AnyOf, KeepBest, KeepLast
 from mmckpt.progress import Progress
 from mmckpt.state.snapshot import Snapshot
@@ -24,8 +26,8 @@ def save_directory(state):
 
     def save_one(store, step, score=None, name=None):
         name = name or f'epoch_{step}.pth'
-        staged = store.stage_directory(name)
-        (staged.path / 'optimizer').mkdir()
+        staged = store.stage_checkpoint(name)
+        (staged.path / 'optimizer').mkdir(parents=True)
         for rank in range(2):
             torch.save({'w': torch.full((100,), step + rank)}, staged.path / f'rank{rank}.pth')
             torch.save({'m': torch.full((50,), step + rank)}, staged.path / f'optimizer/rank{rank}.pt')
@@ -185,10 +187,35 @@ def test_in_the_background_a_directory_is_made_durable_behind_what_came_before(o
 
 
 def test_a_directory_into_which_nothing_was_written_is_a_failed_save(open_store, said):
+    store = open_store(max_failures=9)
+    empty = store.stage_checkpoint('epoch_1.pth')
+    empty.path.mkdir()
+    for staged in (empty, store.stage_checkpoint('epoch_1.pth')):
+        assert not store.write('epoch_1.pth', staged, progress=Progress(1, 10), roles=('periodic',))
+    assert said().count('nothing was written') == 2 and not list(store.directory.glob('*epoch_1*'))
+
+
+def test_what_a_rank_could_not_write_is_a_failed_save_like_any_other(open_store, save, said):
+    store = open_store(max_failures=2)
+    save(store, 1)
+    for _ in range(2):
+        staged = store.stage_checkpoint('epoch_2.pth')
+        staged.path.mkdir()
+        (staged.path / 'rank0.pth').write_bytes(b'half')
+        failed = replace(staged, failure='rank 1: No space left on device')
+        with pytest.raises(SaveError, match='rank 1: No space') if _ else nullcontext():
+            assert not store.write('epoch_2.pth', failed, progress=Progress(2, 20), roles=('periodic',))
+    assert 'rank 1: No space' in said() and not list(store.directory.glob('*epoch_2*'))
+    assert store.latest_valid().name == 'epoch_1.pth'
+
+
+def test_a_file_that_others_wrote_is_a_checkpoint_like_any_other(open_store, state):
     store = open_store()
-    assert not store.write('epoch_1.pth', store.stage_directory('epoch_1.pth'), progress=Progress(1, 10),
-                           roles=('periodic',))
-    assert 'nothing was written' in said() and not list(store.directory.glob('*epoch_1*'))
+    staged = store.stage_checkpoint('epoch_1.pth')
+    torch.save(state(1), staged.path)
+    assert store.write('epoch_1.pth', staged, progress=Progress(1, 10), roles=('periodic',))
+    record = store.find('epoch_1.pth')
+    assert store.verify(record) is None and not record.is_directory
 
 
 def test_the_commands_know_directories(open_store, save_directory, capfd):
