@@ -63,22 +63,38 @@ class StateCapture:
         Returns:
             dict: The checkpoint; its tensors are the live ones.
         """
-        runner = self.runner
+        runner, extra = self.runner, self.extra(progress, val_pending)
         checkpoint: dict[str, Any] = {
-            'meta': dict(epoch=progress.epoch, iter=progress.iter, seed=runner.seed,
-                         time=time.strftime('%Y%m%d_%H%M%S'), **self._constant_meta),
-            'state_dict': unwrapped_model(runner).state_dict(),
-            'message_hub': _hub_state(runner.message_hub, self.history),
-        }
+            'meta': extra['meta'], 'state_dict': unwrapped_model(runner).state_dict(),
+            'message_hub': extra['message_hub']}
         wanted = self.save_optimizer if save_optimizer is None else save_optimizer
         if wanted and isinstance(runner.optim_wrapper, OptimWrapper):
             checkpoint['optimizer'] = runner.optim_wrapper.state_dict()
         schedulers = scheduler_states(runner) if self.save_param_scheduler else None
         if schedulers is not None:
             checkpoint['param_schedulers'] = schedulers
-        envelope(checkpoint).update(val_pending=val_pending, hooks=hook_states(runner), facts=self._facts)
+        checkpoint['mmckpt'] = extra['mmckpt']
         runner.call_hook('before_save_checkpoint', checkpoint=checkpoint)
         return checkpoint
+
+    def extra(self, progress: Progress, val_pending: bool) -> dict[str, Any]:
+        """Return what is neither in the model nor in optimizer and schedulers.
+
+        Args:
+            progress (Progress): Completed epochs and iterations.
+            val_pending (bool): Whether a validation is due at this step and not done yet.
+
+        Returns:
+            dict: ``meta``, ``message_hub`` and ``mmckpt``.
+        """
+        runner = self.runner
+        extra: dict[str, Any] = {
+            'meta': dict(epoch=progress.epoch, iter=progress.iter, seed=runner.seed,
+                         time=time.strftime('%Y%m%d_%H%M%S'), **self._constant_meta),
+            'message_hub': _hub_state(runner.message_hub, self.history),
+        }
+        envelope(extra).update(val_pending=val_pending, hooks=hook_states(runner), facts=self._facts)
+        return extra
 
 
 def predicted_bytes(runner: Any, save_optimizer: bool) -> int:

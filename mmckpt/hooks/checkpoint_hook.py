@@ -30,6 +30,7 @@ from mmckpt.hooks.runner_adapter import (
     validation_due,
 )
 from mmckpt.hooks.step_writer import StepWriter
+from mmckpt.hooks.strategy_save import check_strategy, told_state
 from mmckpt.policy.retention import AnyOf
 from mmckpt.policy.selection import DEFAULT_GREATER, DEFAULT_LESS
 from mmckpt.progress import Progress
@@ -135,12 +136,17 @@ class CheckpointHook(_CheckpointHook):
             if self.remote is not None:
                 self.remote.pull_for_other_nodes(runner.logger, runner._load_from)
             self._mapped.prepare(runner)
+            told = told_state(runner._load_from) if runner._resume else None
+            if told is not None:
+                check_strategy(runner, runner._load_from, told)
+                runner.call_hook('take_checkpoint_state', checkpoint=told)
+                self._look_at(runner, told)
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Say what changed since, and keep what MMEngine does not restore until ``before_train``."""
-        if runner._resume and is_training(runner):
-            resume_preflight(runner, runner._load_from, checkpoint)
-            self._loaded = LoadedCheckpoint(runner._load_from, checkpoint)
+        # Of a directory, what counts is known already.
+        if runner._resume and is_training(runner) and self._loaded is None:
+            self._look_at(runner, checkpoint)
 
     def before_train(self, runner: Any) -> None:
         """Open the store and finish a resume."""
@@ -291,6 +297,10 @@ class CheckpointHook(_CheckpointHook):
         self.key_indicators = key_indicators
         self.rules = [selection.rule for selection in self.selections]
         self.is_better_than.update((k, self.rule_map[r]) for k, r in zip(key_indicators, self.rules) if r)
+
+    def _look_at(self, runner: Any, checkpoint: dict) -> None:
+        resume_preflight(runner, runner._load_from, checkpoint)
+        self._loaded = LoadedCheckpoint(runner._load_from, checkpoint)
 
     def _close(self, runner: Any, reason: str, error: BaseException | None) -> None:
         if self._writer is not None and reason == 'exception' and self.save_on_exception:

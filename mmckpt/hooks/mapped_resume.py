@@ -41,7 +41,7 @@ class MappedResume:
                 resume file has been chosen.
         """
         path = runner._load_from
-        if path is None or CheckpointLoader._get_checkpoint_loader(path) is not load_from_local:
+        if path is None or os.path.isdir(path) or CheckpointLoader._get_checkpoint_loader(path) is not load_from_local:
             return
         if not runner._resume and not needs_conversion(path):
             # MMEngine takes weights from its own files as well as we do.

@@ -66,9 +66,12 @@ def preflight(runner: Any, path: str, checkpoint: dict[str, Any]) -> Preflight:
         Preflight: The verdict and its reasons.
     """
     meta, facts = checkpoint.get('meta', {}), checkpoint.get('mmckpt', {}).get('facts', {})
-    differences = [
+    # What a strategy has written, in parts on all ranks, only it can compare with what it has built.
+    ours = [] if 'strategy' in checkpoint.get('mmckpt', {}) else [
         *_weights(runner, path, checkpoint), *_optimizer(runner, path, checkpoint, facts),
-        *scheduler_differences(runner, checkpoint), *_config(runner, meta), *_seed(runner, meta),
+        *scheduler_differences(runner, checkpoint)]
+    differences = [
+        *ours, *_config(runner, meta), *_seed(runner, meta),
         *_data(runner, meta, facts), *_position(runner, meta), *_absent_parts(runner, checkpoint),
         *_machine(runner, meta, facts)]
     return Preflight(f"{path} (epoch {meta.get('epoch')}, iter {meta.get('iter')})", tuple(differences))
@@ -173,14 +176,15 @@ def _position(runner: Any, meta: dict[str, Any]) -> Iterator[Difference]:
 
 def _absent_parts(runner: Any, checkpoint: dict[str, Any]) -> Iterator[Difference]:
     saved = checkpoint.get('mmckpt', {})
+    parts = {*checkpoint, *saved.get('parts', ())}
     names = {type(hook).__name__ for hook in runner.hooks}
     if 'rng' not in saved:
         yield inexact('streams', 'the file holds no random streams')
     elif 'RNGStateHook' not in names:
         yield inexact('streams', 'custom_hooks lacks mmckpt.RNGStateHook: nothing puts them back')
-    if runner.param_schedulers and 'param_schedulers' not in checkpoint:
+    if runner.param_schedulers and 'param_schedulers' not in parts and 'strategy' not in saved:
         yield inexact('scheduler', 'the file holds no scheduler state: they start anew')
-    if 'EMAHook' in names and 'ema_state_dict' not in checkpoint:
+    if 'EMAHook' in names and 'ema_state_dict' not in parts:
         yield inexact('EMA', 'the file holds no EMA weights: they start anew')
     states = saved.get('hooks', {})
     absent = [name for name in stateful_hooks(runner) if name not in states]

@@ -76,9 +76,10 @@ def _data_state(runner: Any) -> Any:
 
 
 def _buffers(runner: Any) -> dict[str, torch.Tensor]:
-    model = unwrapped_model(runner)
-    saved = model.state_dict()
-    return {name: buffer for name, buffer in model.named_buffers() if name in saved}
+    """The buffers that a state dict would hold; asking for one would be a collective where weights are sharded."""
+    return {f'{prefix}.{name}' if prefix else name: buffer
+            for prefix, module in unwrapped_model(runner).named_modules() for name, buffer in module._buffers.items()
+            if buffer is not None and name not in module._non_persistent_buffers_set}
 
 
 def _window_gradients(runner: Any) -> dict[str, torch.Tensor]:

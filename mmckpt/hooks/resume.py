@@ -89,11 +89,14 @@ def _can_resume(path: str) -> bool:
     """Whether a file holds training state, not weights only; raises if it cannot be trusted."""
     view = CheckpointStore.read(Path(path).parent)
     record = view.find(Path(path).name)
-    reason = None if record is None or not Path(path).is_file() else view.verify(record)
+    reason = None if record is None or not Path(path).exists() else view.verify(record)
     if reason is not None:
         raise CorruptCheckpointError(
             f'{path} is not what was written there: {reason}. Pass another file, or --resume without a path '
             'to go on from the newest one that is valid.')
+    if Path(path).is_dir():
+        # What a strategy has written as a directory holds weights and optimizer.
+        return True
     try:
         checkpoint = load_checkpoint(path, mmap=True)
     except IncompatibleCheckpointError:
@@ -113,15 +116,19 @@ class LoadedCheckpoint:
         self.path = path
         self.parts = set(checkpoint)
         self.meta = {k: v for k, v in checkpoint.get('meta', {}).items() if k != 'cfg'}
-        self.n_tensors = len(checkpoint['state_dict'])
+        self.n_tensors = len(checkpoint.get('state_dict', ()))
         self.envelope: dict[str, Any] = checkpoint.get('mmckpt', {})
+        # Set where a strategy has written the file, or a directory, of which `checkpoint` is a part.
+        self.strategy: str | None = self.envelope.get('strategy')
+        self.parts |= set(self.envelope.get('parts', ()))
         self.post_validation: dict[str, Any] | None = None
         self.restored_hooks: list[str] = []
         self.absent_hooks: list[str] = []
         local = Path(path)
-        if '://' not in path and local.is_file():
-            record = CheckpointStore.read(local.parent).find(local.name)
-            if record is not None and record.size == local.stat().st_size:
+        if '://' not in path and local.exists():
+            view = CheckpointStore.read(local.parent)
+            record = view.find(local.name)
+            if record is not None and view.check_size(record) is None:
                 self.post_validation = record.post_validation
 
     @property

@@ -33,10 +33,14 @@ def resume_banner(runner: Any, loaded: LoadedCheckpoint) -> str:
 
 
 def _parts(runner: Any, loaded: LoadedCheckpoint) -> Iterator[tuple[str, str]]:
-    yield RESTORED, f'model weights ({loaded.n_tensors} tensors)'
-    wanted = [('optimizer', 'optimizer'), ('message_hub', 'message hub (log history, best scores)')]
-    if runner.param_schedulers is not None:
-        wanted.append(('param_schedulers', 'parameter schedulers'))
+    wanted = [('message_hub', 'message hub (log history, best scores)')]
+    if loaded.strategy is not None:
+        yield RESTORED, f'model weights, optimizer and parameter schedulers, by {loaded.strategy}'
+    else:
+        yield RESTORED, f'model weights ({loaded.n_tensors} tensors)'
+        wanted.insert(0, ('optimizer', 'optimizer'))
+        if runner.param_schedulers is not None:
+            wanted.append(('param_schedulers', 'parameter schedulers'))
     if any(type(hook).__name__ == 'EMAHook' for hook in runner.hooks):
         wanted.append(('ema_state_dict', 'EMA weights'))
     for key, text in wanted:

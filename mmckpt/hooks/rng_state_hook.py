@@ -57,6 +57,11 @@ class RNGStateHook(Hook):
         self._gathered = gather_objects(self._training_streams())
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Add the streams, if that was not done already."""
+        if 'rng' not in envelope(checkpoint):
+            self.add_checkpoint_state(runner, checkpoint)
+
+    def add_checkpoint_state(self, runner: Any, checkpoint: dict) -> None:
         """Put the streams, one entry a rank, and the sampler's seed into the checkpoint."""
         ranks = self._gathered or [self._training_streams()]
         self._gathered = None
@@ -64,6 +69,10 @@ class RNGStateHook(Hook):
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Keep the streams until ``before_train``: MMEngine may still set seeds after this."""
+        self.take_checkpoint_state(runner, checkpoint)
+
+    def take_checkpoint_state(self, runner: Any, checkpoint: dict) -> None:
+        """Do the same where a strategy loads that does not tell hooks."""
         self._loaded = checkpoint.get('mmckpt', {}).get('rng')
 
     def before_train(self, runner: Any) -> None:

@@ -17,6 +17,7 @@ from mmckpt.hooks.resume import LoadedCheckpoint
 from mmckpt.hooks.resume_banner import resume_banner
 from mmckpt.hooks.runner_adapter import broadcast_object, progress_between
 from mmckpt.hooks.step_writer import StepWriter
+from mmckpt.hooks.strategy_save import writes_itself
 from mmckpt.hooks.validation_delta import PendingValidationHook
 from mmckpt.policy.retention import AnyOf, KeepBest, KeepEvery, KeepLast, KeepNone, KeepRoles
 from mmckpt.policy.selection import Selection
@@ -145,6 +146,9 @@ def _report_retention(runner: Any, store: CheckpointStore) -> None:
 def _check_fits(hook: Any, runner: Any, store: CheckpointStore) -> None:
     """Say before training has cost an hour that its checkpoints will not fit on the disk."""
     known = store.records_of_run()
+    if not known and writes_itself(runner):
+        # Its weights may be in parts, which all ranks would have to count.
+        return
     size = known[-1].size if known else predicted_bytes(runner, hook.save_optimizer)
     files = store.retention.most_files()
     if files is None and isinstance(hook.interval, int) and hook.interval > 0:

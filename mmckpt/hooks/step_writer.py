@@ -15,6 +15,7 @@ from mmckpt.hooks.claims import Claim, Claims
 from mmckpt.hooks.envelope import envelope
 from mmckpt.hooks.rank_state import RankState
 from mmckpt.hooks.runner_adapter import broadcast_object
+from mmckpt.hooks.strategy_save import StrategySave, writes_itself
 from mmckpt.hooks.validation_delta import ValidationDelta
 from mmckpt.progress import Progress
 from mmckpt.store import CheckpointStore, Record
@@ -50,6 +51,7 @@ class StepWriter:
         self.capture = capture
         self.store = store
         self.schedule = schedule
+        self._strategy = StrategySave(capture) if writes_itself(capture.runner) else None
         self.rank_state = RankState()
         self.claims = Claims(store)
         self._progress: Progress | None = None
@@ -100,10 +102,8 @@ class StepWriter:
             self._progress, self._written = progress, {}
         self._written[full] = _Written(name, runner)
         saved = False
+        state = self._state(name, progress, roles, judged or {}, val_pending, full)
         if self.store is not None:
-            state = self.capture(progress, val_pending, full)
-            envelope(state)['ranks'] = self.rank_state.state()
-            envelope(state)['bests'] = best_notes(self.store.records_of_run(), name, progress, roles, judged or {})
             saved = self.store.write(name, state, progress=progress, roles=roles, val_pending=val_pending,
                                      point_last=point_last, on_end=_ends(claims), **(judged or {}))
         # All ranks must agree on what there is to link.
@@ -114,6 +114,21 @@ class StepWriter:
             written = self.store.last_write_seconds if self.store is not None else 0.0
             self.schedule.saved(runner, progress, time.perf_counter() - started, written)
         return saved
+
+    def _state(self, name: str, progress: Progress, roles: tuple[str, ...], judged: Judged, val_pending: bool,
+               full: bool) -> Any:
+        """What is to be written; where all ranks write, they have done so, and rank 0 has it to hand over."""
+        ranks, notes = self.rank_state.state(), []
+        if self.store is not None:
+            notes = best_notes(self.store.records_of_run(), name, progress, roles, judged)
+        if self._strategy is not None:
+            staged = None if self.store is None else self.store.stage_checkpoint(name)
+            return self._strategy.write(staged, progress, val_pending, full, ranks, notes)
+        if self.store is None:
+            return None
+        state = self.capture(progress, val_pending, full)
+        envelope(state).update(ranks=ranks, bests=notes)
+        return state
 
     def place(self, name: str, progress: Progress, *, roles: tuple[str, ...], judged: Judged,
               save_optimizer: bool | None = None, point_last: bool = False, claims: Sequence[Claim] = ()) -> bool:
@@ -152,7 +167,7 @@ class StepWriter:
 
     def write_at_exception(self, progress: Progress, error: BaseException | None) -> None:
         """Save what there is, on this rank alone: the others may never come to a collective."""
-        if self.store is None or self.has(progress):
+        if self.store is None or self.has(progress) or self._strategy is not None:
             return
         self.claims.settle_alone()
         state = self.capture(progress, val_pending=False)

@@ -1,0 +1,125 @@
+"""Checkpoints that a strategy of MMEngine's FlexibleRunner writes itself, on all ranks: DeepSpeed, FSDP, ColossalAI."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine._strategy import DDPStrategy, SingleDeviceStrategy
+from mmengine._strategy.base import BaseStrategy
+
+from mmckpt.errors import IncompatibleCheckpointError
+from mmckpt.hooks.capture import StateCapture
+from mmckpt.hooks.envelope import envelope
+from mmckpt.hooks.runner_adapter import broadcast_object, gather_objects
+from mmckpt.progress import Progress
+from mmckpt.store import StagedCheckpoint, load_checkpoint
+from mmckpt.store.unit import STATE, is_unit
+
+# What these write is MMEngine's plain dict, which we capture ourselves.
+_PLAIN = {BaseStrategy, SingleDeviceStrategy, DDPStrategy}
+
+
+def writes_itself(runner: Any) -> bool:
+    """Whether the runner has a strategy with a way of its own to save, in which all ranks take part."""
+    strategy = getattr(runner, 'strategy', None)
+    if strategy is None:
+        return False
+    return any(next((c for c in type(strategy).__mro__ if name in vars(c)), BaseStrategy) not in _PLAIN
+               for name in ('save_checkpoint', 'model_state_dict', 'optim_state_dict'))
+
+
+class StrategySave:
+    """Lets the strategy of a runner write, and adds what it does not know.
+
+    The strategy gets a hidden path and writes there what it likes: a
+    directory, to which each rank adds its files, or a file. What hooks, hub
+    and ranks have goes with it as ``extra_ckpt``; a directory gets it once
+    more in a file of ours, since not every strategy tells hooks of a load.
+
+    Args:
+        capture (StateCapture): Builds that part of the state.
+    """
+
+    def __init__(self, capture: StateCapture) -> None:
+        self.capture = capture
+        self.strategy = capture.runner.strategy
+
+    def write(self, staged: StagedCheckpoint | None, progress: Progress, val_pending: bool, save_optimizer: bool,
+              ranks: Sequence[Any], notes: Sequence[Any]) -> StagedCheckpoint | None:
+        """Write a checkpoint; call it on every rank.
+
+        Args:
+            staged (StagedCheckpoint, optional): Where to; None on ranks other than 0.
+            progress (Progress): Completed counts.
+            val_pending (bool): Whether a validation is due at this step.
+            save_optimizer (bool): Whether the optimizer goes into it.
+            ranks (Sequence): State of the ranks, as :class:`mmckpt.hooks.rank_state.RankState` gathered it.
+            notes (Sequence): What is noted of the bests; on rank 0.
+
+        Returns:
+            StagedCheckpoint: What was written, or why it could not be; None on ranks other than 0.
+        """
+        runner, path = self.capture.runner, broadcast_object(None if staged is None else str(staged.path))
+        extra = self.capture.extra(progress, val_pending)
+        envelope(extra).update(ranks=ranks, bests=notes, strategy=type(self.strategy).__name__, parts=list(extra))
+        runner.call_hook('add_checkpoint_state', checkpoint=extra)
+
+        def tell_hooks(checkpoint: dict[str, Any]) -> None:
+            runner.call_hook('before_save_checkpoint', checkpoint=checkpoint)
+            envelope(extra)['parts'] = list(checkpoint)
+
+        failure = ''
+        try:
+            self.strategy.save_checkpoint(
+                path, save_optimizer=save_optimizer, save_param_scheduler=self.capture.save_param_scheduler,
+                extra_ckpt=dict(extra), callback=tell_hooks)
+        except Exception as error:
+            # A full disk shows as this or that error, by who writes; it costs the save, not the run.
+            runner.logger.exception('A checkpoint could not be written on this rank.')
+            failure = f'{type(error).__name__}: {error}'
+        failures = gather_objects(failure)
+        if staged is None:
+            return None
+        if not any(failures) and staged.path.is_dir():
+            failures = [*failures, _add_state(staged.path, extra)]
+        return replace(staged, failure='; '.join(
+            f'rank {rank}: {text}' for rank, text in enumerate(failures) if text))
+
+
+def told_state(path: str | None) -> dict[str, Any] | None:
+    """Return what a directory of ours holds next to the strategy's files, or None if it is none.
+
+    Args:
+        path (str, optional): What a run starts from.
+    """
+    if path is None or '://' in path or not is_unit(path):
+        return None
+    state = Path(path) / STATE
+    return load_checkpoint(state) if state.is_file() else None
+
+
+def check_strategy(runner: Any, path: str, told: dict[str, Any]) -> None:
+    """Refuse a directory that another strategy has written.
+
+    Raises:
+        IncompatibleCheckpointError: If the runner's strategy is another one.
+    """
+    own = type(getattr(runner, 'strategy', None)).__name__ if writes_itself(runner) else None
+    writer = told.get('mmckpt', {}).get('strategy')
+    if own != writer:
+        raise IncompatibleCheckpointError(
+            f'{path} was written by {writer}, and this run has {own or "no strategy that writes directories"}: '
+            f"resume with a FlexibleRunner and strategy=dict(type='{writer}').")
+
+
+def _add_state(directory: Path, extra: dict[str, Any]) -> str:
+    """Write our file; return why that failed, or ''."""
+    try:
+        torch.save(extra, directory / STATE)
+    except (OSError, RuntimeError) as error:
+        return f'{type(error).__name__}: {error}'
+    return ''
