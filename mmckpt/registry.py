@@ -19,12 +19,13 @@ MODELS = _root.Registry('model', parent=_root.MODELS, scope='mmckpt', locations=
 METRICS = _root.Registry('metric', parent=_root.METRICS, scope='mmckpt', locations=['mmckpt.evaluation'])
 OPTIM_WRAPPERS = _root.Registry(
     'optimizer wrapper', parent=_root.OPTIM_WRAPPERS, scope='mmckpt', locations=['mmckpt.optim_wrapper'])
+STRATEGIES = _root.Registry('strategy', parent=_root.STRATEGIES, scope='mmckpt', locations=['mmckpt.strategy'])
 VISUALIZERS = _root.Registry(
     'visualizer', parent=_root.VISUALIZERS, scope='mmckpt', locations=['mmckpt.demo'])
 
 # Nothing of ours is in these; without them `default_scope = 'mmckpt'` makes MMEngine warn at each.
 for _parent in (_root.RUNNERS, _root.RUNNER_CONSTRUCTORS, _root.LOG_PROCESSORS, _root.VISBACKENDS,
                 _root.OPTIMIZERS, _root.OPTIM_WRAPPER_CONSTRUCTORS, _root.PARAM_SCHEDULERS, _root.MODEL_WRAPPERS,
-                _root.WEIGHT_INITIALIZERS, _root.EVALUATOR, _root.TASK_UTILS, _root.INFERENCERS, _root.STRATEGIES):
+                _root.WEIGHT_INITIALIZERS, _root.EVALUATOR, _root.TASK_UTILS, _root.INFERENCERS):
     # MMEngine wants a location for each; the import of a module that registers nothing costs nothing.
     _root.Registry(_parent.name, parent=_parent, scope='mmckpt', locations=['mmckpt.progress'])

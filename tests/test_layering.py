@@ -22,6 +22,7 @@ ALLOWED = {
     'evaluation': {'registry', 'extras'},
     'demo': {'evaluation', 'data', 'registry', 'extras', 'hooks'},
     'optim_wrapper': {'registry'},
+    'strategy': {'hooks', 'state', 'store', 'registry'},
     'model_building': {'state'},
     'loading': {'files', 'store', 'model_building'},
     'cli': {'state', 'policy', 'store', 'monitor', 'data', 'loops', 'hooks', 'registry', 'extras', 'optim_wrapper',

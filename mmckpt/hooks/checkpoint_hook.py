@@ -305,6 +305,9 @@ class CheckpointHook(_CheckpointHook):
     def _close(self, runner: Any, reason: str, error: BaseException | None) -> None:
         if self._writer is not None and reason == 'exception' and self.save_on_exception:
             run_store.save_at_exception(runner, self._writer, error)
+        if self._writer is not None and reason == 'signal':
+            # Where all ranks leave together; after an exception the others may be gone.
+            self._writer.wait()
         self._writer = None
         self._is_training = False
         if self.store is not None:

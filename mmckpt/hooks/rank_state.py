@@ -15,7 +15,7 @@ class RankState:
     """Collects what only its own rank knows, before rank 0 writes.
 
     Without ``SyncBatchNorm`` every rank has running statistics of its own,
-    but MMEngine's checkpoint holds those of rank 0 only. Inside a window of
+    but MMEngine's checkpoint holds those of one rank only. Inside a window of
     gradient accumulation the gradients so far are state as well; they are
     kept as they are, scaled if AMP scales them (the scale is in the
     optimizer's state). Where data have no index, the train loop knows this
@@ -32,9 +32,10 @@ class RankState:
                'data': _data_state(runner)}
         self._ranks = gather_objects(own)
         first = self._ranks[0]['buffers']
-        for state in self._ranks[1:]:
-            state['buffers'] = {k: v for k, v in state['buffers'].items() if not torch.equal(v, first[k])}
-        self._ranks[0]['buffers'] = {}
+        # Of all ranks: where a strategy writes, nobody knows whose are in its files.
+        differ = {k for state in self._ranks[1:] for k, v in state['buffers'].items() if not torch.equal(v, first[k])}
+        for state in self._ranks:
+            state['buffers'] = {k: v for k, v in state['buffers'].items() if k in differ}
 
     def state(self) -> list[dict[str, Any]]:
         """What was gathered, one entry a rank, or nothing if no rank has anything of its own."""
@@ -63,8 +64,7 @@ def restore_rank_state(runner: Any, ranks: list[dict[str, Any]]) -> str | None:
     for name, value in own['buffers'].items():
         buffers[name].copy_(value)
     for name, value in own['gradients'].items():
-        parameter = parameters[name]
-        parameter.grad = value.to(parameter.device, copy=True)
+        parameters[name].grad = _as_gradient(value, parameters[name])
     # Older files and stock's loops have none.
     if own.get('data') is not None and hasattr(runner.train_loop, 'load_data_state'):
         runner.train_loop.load_data_state(own['data'])
@@ -89,8 +89,21 @@ def _window_gradients(runner: Any) -> dict[str, torch.Tensor]:
     parts = list(wrapper.values()) if hasattr(wrapper, 'values') else [wrapper]
     if not any(_inside_window(part) for part in parts):
         return {}
-    return {name: p.grad.detach().cpu() for name, p in unwrapped_model(runner).named_parameters()
+    return {name: _own_part(p.grad.detach()).cpu() for name, p in unwrapped_model(runner).named_parameters()
             if p.grad is not None}
+
+
+def _own_part(tensor: torch.Tensor) -> torch.Tensor:
+    """This rank's shard of a distributed tensor; any other as it is."""
+    return tensor.to_local() if hasattr(tensor, 'to_local') else tensor
+
+
+def _as_gradient(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    own = value.to(parameter.device, copy=True)
+    if not hasattr(parameter, 'to_local'):
+        return own
+    return type(parameter.data).from_local(
+        own, parameter.device_mesh, parameter.placements, shape=parameter.shape, stride=parameter.stride())
 
 
 def _inside_window(wrapper: OptimWrapper) -> bool:

@@ -125,6 +125,7 @@ def finish(hook: Any, runner: Any, writer: StepWriter, save_end: bool) -> None:
     """
     if save_end:
         save_unsaved_end(hook, runner, writer)
+    writer.wait()
     if writer.store is not None:
         writer.store.join()
     writer.claims.settle()

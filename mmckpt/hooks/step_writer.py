@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Callable
 
 from mmengine.dist import is_main_process
@@ -18,7 +19,7 @@ from mmckpt.hooks.runner_adapter import broadcast_object
 from mmckpt.hooks.strategy_save import StrategySave, writes_itself
 from mmckpt.hooks.validation_delta import ValidationDelta
 from mmckpt.progress import Progress
-from mmckpt.store import CheckpointStore, Record
+from mmckpt.store import CheckpointStore, Record, StagedCheckpoint
 
 # Scores and rules by the name of a selection.
 Judged = dict[str, dict[str, Any]]
@@ -122,8 +123,10 @@ class StepWriter:
         if self.store is not None:
             notes = best_notes(self.store.records_of_run(), name, progress, roles, judged)
         if self._strategy is not None:
-            staged = None if self.store is None else self.store.stage_checkpoint(name)
-            return self._strategy.write(staged, progress, val_pending, full, ranks, notes)
+            skips = self.store is not None and self.store.would_skip
+            staged = None if self.store is None or skips else self.store.stage_checkpoint(name)
+            written = self._strategy.write(staged, progress, val_pending, full, ranks, notes)
+            return StagedCheckpoint(Path(name), 'the checkpoint before it is still being written') if skips else written
         if self.store is None:
             return None
         state = self.capture(progress, val_pending, full)
@@ -164,6 +167,11 @@ class StepWriter:
                 self.store.amend(written.names, metrics=metrics, val_pending=False,
                                  post_validation=partial(_without_lost, written.delta.collect(metrics), unsettled))
         self._progress, self._written = None, {}
+
+    def wait(self) -> None:
+        """Wait until this rank has written its part of what all ranks write."""
+        if self._strategy is not None:
+            self._strategy.wait()
 
     def write_at_exception(self, progress: Progress, error: BaseException | None) -> None:
         """Save what there is, on this rank alone: the others may never come to a collective."""

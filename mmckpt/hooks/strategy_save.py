@@ -53,7 +53,8 @@ class StrategySave:
         """Write a checkpoint; call it on every rank.
 
         Args:
-            staged (StagedCheckpoint, optional): Where to; None on ranks other than 0.
+            staged (StagedCheckpoint, optional): Where to; None on ranks other than 0. If it is None there as
+                well, nothing is written.
             progress (Progress): Completed counts.
             val_pending (bool): Whether a validation is due at this step.
             save_optimizer (bool): Whether the optimizer goes into it.
@@ -64,6 +65,8 @@ class StrategySave:
             StagedCheckpoint: What was written, or why it could not be; None on ranks other than 0.
         """
         runner, path = self.capture.runner, broadcast_object(None if staged is None else str(staged.path))
+        if path is None:
+            return None
         extra = self.capture.extra(progress, val_pending)
         envelope(extra).update(ranks=ranks, bests=notes, strategy=type(self.strategy).__name__, parts=list(extra))
         runner.call_hook('add_checkpoint_state', checkpoint=extra)
@@ -72,9 +75,9 @@ class StrategySave:
             runner.call_hook('before_save_checkpoint', checkpoint=checkpoint)
             envelope(extra)['parts'] = list(checkpoint)
 
-        failure = ''
+        failure, pending = '', None
         try:
-            self.strategy.save_checkpoint(
+            pending = self.strategy.save_checkpoint(
                 path, save_optimizer=save_optimizer, save_param_scheduler=self.capture.save_param_scheduler,
                 extra_ckpt=dict(extra), callback=tell_hooks)
         except Exception as error:
@@ -86,8 +89,14 @@ class StrategySave:
             return None
         if not any(failures) and staged.path.is_dir():
             failures = [*failures, _add_state(staged.path, extra)]
-        return replace(staged, failure='; '.join(
+        # Ours may write in the background, for which the store waits.
+        ready = getattr(pending, 'result', None)
+        return replace(staged, ready=ready, failure='; '.join(
             f'rank {rank}: {text}' for rank, text in enumerate(failures) if text))
+
+    def wait(self) -> None:
+        """Wait until this rank has written what it writes in the background; call it before the job ends."""
+        getattr(self.strategy, 'wait_for_save', bool)()
 
 
 def told_state(path: str | None) -> dict[str, Any] | None:

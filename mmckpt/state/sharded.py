@@ -9,23 +9,31 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_model_state_dict,
+    set_state_dict,
+)
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from mmckpt.errors import CheckpointNotFoundError, CorruptCheckpointError
-from mmckpt.store.backend import LocalBackend
+from mmckpt.store.backend import LocalBackend, dead_temporaries, rename
+from mmckpt.store.unit import MANIFEST, StagedCheckpoint, is_unit, seal, stage, unit_fault
 
 _METADATA = '.metadata'
+Optimizers = Union[torch.optim.Optimizer, Iterable[torch.optim.Optimizer]]
 
 
 class PendingSave:
@@ -33,11 +41,13 @@ class PendingSave:
 
     Args:
         target (Path): The name that it will get.
+        staged (StagedCheckpoint): The hidden directory that is being written.
         future (Future, optional): What writes in the background, or None if all is written.
     """
 
-    def __init__(self, target: Path, future: Future | None) -> None:
+    def __init__(self, target: Path, staged: StagedCheckpoint, future: Future | None) -> None:
         self.target = target
+        self._staged = staged
         self._future = future
         self._published = False
 
@@ -65,7 +75,7 @@ class PendingSave:
             failure = error
         if _all_true(failure is None) and _rank() == 0:
             try:
-                _publish(_temporary(self.target), self.target)
+                _publish(self._staged, self.target)
             except OSError as error:
                 failure = error
         # The others wait here for the name, and hear of it if rank 0 could not give it.
@@ -78,8 +88,7 @@ class PendingSave:
         return self.target
 
 
-def save_sharded(directory: str | os.PathLike, model: torch.nn.Module,
-                 optimizers: torch.optim.Optimizer | Iterable[torch.optim.Optimizer] = (),
+def save_sharded(directory: str | os.PathLike, model: torch.nn.Module, optimizers: Optimizers = (),
                  extra: dict[str, Any] | None = None, *, async_save: bool = False) -> PendingSave:
     """Write the state of a model and its optimizers, each rank its own shards; call it on every rank.
 
@@ -96,23 +105,40 @@ def save_sharded(directory: str | os.PathLike, model: torch.nn.Module,
         PendingSave: Call ``wait()`` on every rank; without it there is no checkpoint.
     """
     target = Path(directory)
-    temporary = _temporary(target)
+    staged = None
     if _rank() == 0:
-        _finish_replacement(target)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-    _barrier()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _clean_up(target)
+        staged = stage(LocalBackend(), target)
+    staged = _from_rank0(staged)
+    return PendingSave(target, staged, write_shards(staged.path, model, optimizers, extra, async_save=async_save))
+
+
+def write_shards(directory: str | os.PathLike, model: torch.nn.Module, optimizers: Optimizers = (),
+                 extra: dict[str, Any] | None = None, *, async_save: bool = False) -> Future | None:
+    """Write as :func:`save_sharded` does, but right into a directory, which somebody else makes a checkpoint of.
+
+    Args:
+        directory (str or Path): Made if it is not there.
+        model (nn.Module): As there.
+        optimizers (Optimizer or Iterable[Optimizer]): As there.
+        extra (dict, optional): As there.
+        async_save (bool): As there.
+
+    Returns:
+        Future: Of this rank, if it writes in the background; on rank 0 it ends when all ranks have written.
+    """
+    Path(directory).mkdir(parents=True, exist_ok=True)
     state = _state_of(model, optimizers, extra or {})
     if async_save and dist.is_initialized():
         group = _group_of_writers(dist.group.WORLD)
-        return PendingSave(target, dcp.async_save(state, checkpoint_id=temporary, process_group=group))
+        return dcp.async_save(state, checkpoint_id=directory, process_group=group)
     with _alone_or_not():
-        dcp.save(state, checkpoint_id=temporary)
-    return PendingSave(target, None)
+        dcp.save(state, checkpoint_id=directory)
+    return None
 
 
-def load_sharded(directory: str | os.PathLike, model: torch.nn.Module,
-                 optimizers: torch.optim.Optimizer | Iterable[torch.optim.Optimizer] = (),
+def load_sharded(directory: str | os.PathLike, model: torch.nn.Module, optimizers: Optimizers = (),
                  extra: dict[str, Any] | None = None) -> dict[str, Any]:
     """Put a checkpoint into a model and its optimizers, on any number of ranks; call it on every rank.
 
@@ -128,18 +154,29 @@ def load_sharded(directory: str | os.PathLike, model: torch.nn.Module,
 
     Raises:
         CheckpointNotFoundError: If there is no whole checkpoint of that name.
+        CorruptCheckpointError: If a byte of it is not what was written.
     """
     source = Path(directory)
+    fault = None
     if _rank() == 0:
-        _finish_replacement(source)
-    _barrier()
-    if not (source / _METADATA).is_file():
+        _clean_up(source)
+        fault = unit_fault(source, None) if is_unit(source) else None
+    fault = _from_rank0(fault)
+    if not is_unit(source) and not (source / _METADATA).is_file():
         raise CheckpointNotFoundError(
-            f'{source} is not a sharded checkpoint: expected a directory with a file {_METADATA}, which is written '
-            'last. Pass a checkpoint that save_sharded(...).wait() has finished.')
+            f'{source} is not a sharded checkpoint: expected a directory with a file {MANIFEST} (or {_METADATA}, if '
+            'torch has written it), which is written last. Pass one that save_sharded(...).wait() has finished.')
+    if fault is not None:
+        raise CorruptCheckpointError(f'{source} is not what was written there: {fault}. Use another checkpoint.')
+    return read_shards(source, model, optimizers, extra)
+
+
+def read_shards(directory: str | os.PathLike, model: torch.nn.Module, optimizers: Optimizers = (),
+                extra: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Read as :func:`load_sharded` does, from a directory whose bytes somebody else has checked."""
     state = _state_of(model, optimizers, extra or {})
     with _alone_or_not():
-        dcp.load(state, checkpoint_id=source)
+        dcp.load(state, checkpoint_id=directory)
     set_state_dict(model, _listed(optimizers), model_state_dict=state['model'], optim_state_dict=state['optimizer'])
     return state['extra']
 
@@ -152,6 +189,38 @@ def _alone_or_not() -> Iterator[None]:
         yield
 
 
+def shard_model(model: torch.nn.Module, device_type: str, units: Iterable[torch.nn.Module] = ()) -> None:
+    """Make a model that has equal weights on all ranks a sharded one; rank 0's are taken.
+
+    Args:
+        model (nn.Module): On its device.
+        device_type (str): ``'cuda'``, ``'cpu'``...
+        units (Iterable[nn.Module]): Modules in it that are gathered each on its own. Defaults to ().
+    """
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            dist.broadcast(tensor, 0)
+    mesh = init_device_mesh(device_type, (dist.get_world_size(),))
+    for module in (*units, model):
+        fully_shard(module, mesh=mesh)
+
+
+def load_whole(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> list[str]:
+    """Put the weights of a checkpoint file into a sharded model, as far as they fit; call it on every rank.
+
+    Args:
+        model (nn.Module): The model.
+        weights (dict): Whole tensors by name, on every rank.
+
+    Returns:
+        list[str]: Names, of the model or of the file, that have no counterpart of their shape.
+    """
+    own = model.state_dict()
+    fit = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
+    set_model_state_dict(model, fit, options=StateDictOptions(full_state_dict=True, strict=False))
+    return sorted((own.keys() | weights.keys()) - fit.keys())
+
+
 def _state_of(model: torch.nn.Module, optimizers: Any, extra: dict[str, Any]) -> dict[str, Any]:
     weights, moments = get_state_dict(model, _listed(optimizers))
     return {'model': weights, 'optimizer': moments, 'extra': dict(extra)}
@@ -161,45 +230,24 @@ def _listed(optimizers: Any) -> list[torch.optim.Optimizer]:
     return [optimizers] if isinstance(optimizers, torch.optim.Optimizer) else list(optimizers)
 
 
-def _temporary(target: Path) -> Path:
-    return target.with_name(f'.{target.name}.writing')
+def _publish(staged: StagedCheckpoint, target: Path) -> None:
+    """Make the directory durable, then give it its name; an older one goes only then."""
+    backend = LocalBackend()
+    seal(backend, staged)
+    rename(backend, staged.path, target)
+    backend.sync_directory(target.parent)
 
 
-def _publish(temporary: Path, target: Path) -> None:
-    """Make the files durable, then give the directory its name; an older one goes only then."""
-    for file in temporary.iterdir():
-        _sync(file)
-    sync_directory = LocalBackend().sync_directory
-    sync_directory(temporary)
-    replaced = _replaced(target)
-    shutil.rmtree(replaced, ignore_errors=True)
-    if target.exists():
-        os.rename(target, replaced)
-    os.rename(temporary, target)
-    sync_directory(target.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _finish_replacement(target: Path) -> None:
-    """Give the new checkpoint its name where a kill came after the old one had lost it."""
-    replaced, temporary = _replaced(target), _temporary(target)
-    if target.exists() or not replaced.exists():
-        return
-    # The old one is moved only when the new one is durable; somebody may have removed that since.
-    os.rename(temporary if (temporary / _METADATA).is_file() else replaced, target)
-    LocalBackend().sync_directory(target.parent)
-
-
-def _replaced(target: Path) -> Path:
-    return target.with_name(f'.{target.name}.replaced')
-
-
-def _sync(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _clean_up(target: Path) -> None:
+    """Finish a replacement in which a process was killed, and remove what it left of a save."""
+    backend = LocalBackend()
+    left = [path for path in dead_temporaries(target.parent) if path.name.startswith(f'.{target.name}.')]
+    whole = sorted((path for path in left if is_unit(path) and unit_fault(path, None) is None),
+                   key=lambda path: path.name.startswith(f'.{target.name}.old.'))
+    if whole and not target.exists():
+        backend.replace(whole[0], target)
+    for path in left:
+        backend.remove(path)
 
 
 @functools.lru_cache(maxsize=1)
@@ -212,9 +260,12 @@ def _rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def _barrier() -> None:
-    if dist.is_initialized():
-        dist.barrier()
+def _from_rank0(value: Any) -> Any:
+    if not dist.is_initialized():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
 
 
 def _all_true(here: bool) -> bool:

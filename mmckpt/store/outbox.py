@@ -7,6 +7,7 @@ from logging import Logger
 from typing import Any, Callable, Literal
 
 from mmckpt.store.mode import choose_queue
+from mmckpt.store.unit import StagedCheckpoint
 from mmckpt.store.writer import InlineQueue, Job, JobQueue
 
 Stage = Callable[[Any], Callable[[], Any]]
@@ -117,7 +118,8 @@ class Outbox:
         if self._unwritten:
             self._queue.join()
             self.raise_error()
-        if self._stage is None or isinstance(self._queue, InlineQueue):
+        # What others have written changes no more.
+        if self._stage is None or isinstance(self._queue, InlineQueue) or isinstance(state, StagedCheckpoint):
             return lambda: state
         return self._stage(state)
 

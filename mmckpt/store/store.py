@@ -236,6 +236,8 @@ class CheckpointStore(StoreView):
     def stage_checkpoint(self, name: str) -> StagedCheckpoint:
         """Choose a hidden path for a file or directory that others write; :meth:`write` takes it as the state then."""
         check_name(name)
+        # What is still being made durable may have the same hidden path.
+        self._outbox.join()
         return stage(self._committer.catalog.backend, self.directory / name)
 
     def link(self, source: str, name: str, *, roles: Sequence[str], scores: Mapping[str, float] | None = None,

@@ -40,10 +40,12 @@ class StagedCheckpoint:
     Args:
         path (Path): The hidden name; there is nothing yet.
         failure (str): Why it could not be written; the save then counts as failed. Defaults to '', it was.
+        ready (callable, optional): Returns when all is written, or raises. Defaults to None, it is.
     """
 
     path: Path
     failure: str = ''
+    ready: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ def seal(backend: StorageBackend, staged: StagedCheckpoint,
     try:
         if staged.failure:
             raise OSError(errno.EIO, staged.failure)
+        if staged.ready is not None:
+            _wait(staged.ready)
         if not staged.path.exists():
             raise OSError(errno.ENODATA, f'nothing was written as {staged.path.name}')
         if is_directory(staged.path):
@@ -108,6 +112,14 @@ def seal(backend: StorageBackend, staged: StagedCheckpoint,
     except BaseException:
         backend.remove(staged.path)
         raise
+
+
+def _wait(ready: Callable[[], object]) -> None:
+    try:
+        ready()
+    except Exception as error:
+        # Those who write have errors of their own for a disk that fails.
+        raise OSError(errno.EIO, f'{type(error).__name__}: {error}') from error
 
 
 def _seal_directory(backend: StorageBackend, directory: Path, on_bytes: Callable[[int], None]) -> Written:
