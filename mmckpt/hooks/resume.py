@@ -21,9 +21,11 @@ from mmckpt.files.foreign import is_own_form
 from mmckpt.hooks.capture import stateful_hooks
 from mmckpt.hooks.rank_state import restore_rank_state
 from mmckpt.hooks.runner_adapter import broadcast_object, unwrapped_model
+from mmckpt.hooks.strategy_save import writes_itself
 from mmckpt.hooks.validation_delta import apply_delta
 from mmckpt.state.model_settings import setting_differences
 from mmckpt.store import CheckpointStore, Record, load_checkpoint
+from mmckpt.store.unit import is_unit
 
 
 def choose_resume_file(runner: Any, directory: str | Path) -> list[Record]:
@@ -63,7 +65,7 @@ def choose_resume_file(runner: Any, directory: str | Path) -> list[Record]:
 def _choose(runner: Any, directory: Path, rejected: list[Record]) -> tuple[bool, str | None]:
     """Return whether to resume, and the file to load; add newer files that are bad to ``rejected``."""
     asked = runner._load_from
-    if asked is not None and ('://' in asked or _can_resume(asked)):
+    if asked is not None and ('://' in asked or _can_resume(runner, asked)):
         return True, asked
     view = CheckpointStore.read(directory, runner.logger)
     newest = view.latest_valid()
@@ -85,16 +87,17 @@ def _choose(runner: Any, directory: Path, rejected: list[Record]) -> tuple[bool,
     return False, asked
 
 
-def _can_resume(path: str) -> bool:
+def _can_resume(runner: Any, path: str) -> bool:
     """Whether a file holds training state, not weights only; raises if it cannot be trusted."""
     view = CheckpointStore.read(Path(path).parent)
     record = view.find(Path(path).name)
-    reason = None if record is None or not Path(path).exists() else view.verify(record)
+    known = record is not None and (record.is_directory or Path(path).is_file())
+    reason = view.verify(record) if known else None
     if reason is not None:
         raise CorruptCheckpointError(
             f'{path} is not what was written there: {reason}. Pass another file, or --resume without a path '
             'to go on from the newest one that is valid.')
-    if Path(path).is_dir():
+    if is_unit(path) or (Path(path).is_dir() and writes_itself(runner)):
         # What a strategy has written as a directory holds weights and optimizer.
         return True
     try:

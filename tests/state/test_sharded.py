@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmckpt.errors import CheckpointNotFoundError
-from mmckpt.state import sharded
+from mmckpt.errors import CheckpointNotFoundError, CorruptCheckpointError
 from mmckpt.state.sharded import load_sharded, save_sharded
+from mmckpt.store import directories
 
 DRIVER = Path(__file__).with_name('sharded_driver.py')
 ROOT = DRIVER.parents[2]
@@ -69,21 +69,26 @@ def test_an_older_one_of_the_same_name_stays_until_the_new_one_is_whole(tmp_path
 
 
 @pytest.mark.parametrize('follow', ['load', 'save'])
-def test_a_kill_between_the_old_name_and_the_new_one_loses_neither(tmp_path, monkeypatch, follow):
+def test_a_kill_between_the_old_name_and_the_new_one_loses_neither(tmp_path, follow):
     model, optimizer = small()
     save_sharded(tmp_path / 'step_1', model, optimizer).wait()
     torch.nn.init.zeros_(model.weight)
-    pending = save_sharded(tmp_path / 'step_1', model, optimizer)
-    rename, done = os.rename, []
+    child = os.fork()
+    if child == 0:
+        # A file system that cannot exchange two names, and a process that dies between the two renames.
+        rename, done = os.rename, []
 
-    def dies_at_the_second(source, target):
-        if done:
-            raise KeyboardInterrupt
-        done.append(rename(source, target))
+        def dies_at_the_second(source, target):
+            if done:
+                os._exit(9)
+            done.append(rename(source, target))
 
-    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
-        killed.setattr(sharded.os, 'rename', dies_at_the_second)
+        directories.exchange = lambda first, second: False
+        pending = save_sharded(tmp_path / 'step_1', model, optimizer)
+        os.rename = dies_at_the_second
         pending.wait()
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert not (tmp_path / 'step_1').exists()
     torch.nn.init.ones_(model.weight)
     if follow == 'save':
@@ -91,3 +96,14 @@ def test_a_kill_between_the_old_name_and_the_new_one_loses_neither(tmp_path, mon
         save_sharded(tmp_path / 'step_1', model, optimizer)
     load_sharded(tmp_path / 'step_1', model, optimizer)
     assert not model.weight.any()
+
+
+def test_a_rotten_shard_is_not_loaded(tmp_path):
+    model, optimizer = small()
+    checkpoint = save_sharded(tmp_path / 'step_1', model, optimizer).wait()
+    shard = next(checkpoint.glob('*.distcp'))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(CorruptCheckpointError, match=f'{shard.name} has the digest'):
+        load_sharded(checkpoint, model, optimizer)

@@ -1,0 +1,102 @@
+"""Training in shards on two ranks: each writes its own, and a checkpoint is a directory that counts as one."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from forked import PROJECT
+from launched import launch, launch_by_torchrun
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+
+from mmckpt.cli.main import main
+from mmckpt.state.digest import CLOCK_KEYS, digest
+from mmckpt.store import CheckpointStore, find_checkpoint
+from mmckpt.store.unit import STATE
+
+pytestmark = pytest.mark.slow
+# What torch says of its own classes when shards are read as a file.
+pytest.importorskip('torch.distributed.fsdp')
+
+CONFIG = PROJECT / 'tiny_sharded.py'
+HALF = 'train_dataloader.batch_size=16'
+
+
+def digests_of(directory, folder):
+    """Map each part of a sharded checkpoint to a digest of its content."""
+    dcp_to_torch_save(directory, folder / 'whole.pt')
+    shards = torch.load(folder / 'whole.pt', weights_only=False)
+    told = torch.load(directory / STATE, weights_only=True)
+    scalars = {k: v.data for k, v in told['message_hub']['log_scalars'].items() if not k.endswith(CLOCK_KEYS)}
+    parts = {'model': shards['model'], 'optimizer': shards['optimizer'], 'scalars': scalars,
+             **{key: told['mmckpt'][key] for key in ('rng', 'hooks', 'ranks')}}
+    return {name: digest(part) for name, part in parts.items()}
+
+
+@pytest.fixture(scope='module')
+def reference(tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('sharded') / 'run'
+    launch(2, CONFIG, work_dir, HALF)
+    return work_dir
+
+
+@pytest.fixture(scope='module')
+def killed(tmp_path_factory):
+    """A run of which a rank was killed in iteration 21, and could not write its part in iteration 16."""
+    work_dir = tmp_path_factory.mktemp('killed') / 'run'
+    out = launch_by_torchrun(2, CONFIG, work_dir, HALF, "custom_hooks.5.type='KillRank'", 'custom_hooks.5.nth=21',
+                             'strategy.fails_at=16', expect=1)
+    return work_dir, out
+
+
+def test_directories_are_kept_verified_and_found_like_files(reference):
+    names = {path.name for path in reference.glob('*.pth')}
+    view = CheckpointStore.read(reference)
+    assert names == {record.name for record in view.records()}
+    assert {name for name in names if name.startswith('iter')} == {'iter_32.pth', 'iter_36.pth', 'iter_40.pth'}
+    assert not any(view.verify(record) for record in view.records())
+    assert main(['verify', str(reference)]) == 0
+    assert find_checkpoint(reference, 'best:loss').path.name.startswith('best_loss_iter_')
+    assert not [path.name for path in reference.iterdir() if path.name.endswith('.tmp')]
+
+
+def test_what_one_rank_could_not_write_costs_that_save_only(killed):
+    work_dir, out = killed
+    assert 'rank 1: OSError: planted: no space left' in out and 'Training goes on' in out
+    assert [name for name in ('iter_12.pth', 'iter_16.pth', 'iter_20.pth') if (work_dir / name).exists()] == [
+        'iter_12.pth', 'iter_20.pth']
+
+
+def test_a_killed_run_that_saves_in_the_background_ends_in_the_same_bits(reference, killed, tmp_path):
+    work_dir = tmp_path / 'run'
+    shutil.copytree(killed[0], work_dir)
+    out = launch(2, CONFIG, work_dir, HALF, 'strategy.async_save=True',
+                 'default_hooks.checkpoint.store.async_save=True', flags=['--resume'])
+    assert f'Resumed from {work_dir}/iter_20.pth' in out and 'by FailingStrategy' in out
+    assert digests_of(work_dir / 'iter_40.pth', tmp_path) == digests_of(reference / 'iter_40.pth', tmp_path)
+
+
+def test_one_rank_goes_on_with_the_weights_of_two_and_passes_over_a_rotten_shard(killed, tmp_path):
+    work_dir = tmp_path / 'run'
+    shutil.copytree(killed[0], work_dir)
+    shard = next((work_dir / 'iter_20.pth').glob('__1_*'))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    out = launch(1, CONFIG, work_dir, 'train_cfg.max_epochs=2', 'default_hooks.checkpoint.by_epoch=True',
+                 'default_hooks.checkpoint.interval=1', flags=['--resume'])
+    assert f'Resumed from {work_dir}/iter_12.pth' in out and '2 rank(s) wrote the file and 1 resume' in out
+    assert (work_dir / 'epoch_2.pth/.metadata').samefile(work_dir / 'best_loss_epoch_2.pth/.metadata')
+    dcp_to_torch_save(work_dir / 'iter_12.pth', tmp_path / 'whole.pt')
+    written = torch.load(tmp_path / 'whole.pt', weights_only=False)
+    begun = torch.load(work_dir / 'start_1_12.bin')
+    moments = {f'{name}.{key}': value for name, state in written['optimizer']['state'].items()
+               for key, value in state.items()}
+    assert begun.keys() == {*written['model'], *moments}
+    assert all(torch.equal(value, {**written['model'], **moments}[name]) for name, value in begun.items())
+
+
+def test_another_strategy_is_refused_and_told_which_one_wrote(killed, tmp_path):
+    work_dir = tmp_path / 'run'
+    shutil.copytree(killed[0], work_dir)
+    with pytest.raises(AssertionError, match='was written by FailingStrategy, and this run has no strategy that'):
+        launch(1, PROJECT / 'tiny_flexible.py', work_dir, HALF, flags=['--resume'])
+    assert json.loads((work_dir / 'mmckpt_index.json').read_text())['attempts'][-1]['attempt'] == 1
