@@ -15,12 +15,13 @@ from mmckpt.state.preflight import Preflight
 from mmckpt.store import load_checkpoint
 
 
-def dry_run(cfg: Config, point: ResumePoint) -> Preflight:
+def dry_run(cfg: Config, point: ResumePoint, file: str | None = None) -> Preflight:
     """Build the parts that a resume would load into, and compare; neither loads nor writes anything.
 
     Args:
         cfg (Config): The config of the run; changed in place.
         point (ResumePoint): The checkpoint.
+        file (str, optional): Where its structure lies, if not there. Defaults to None.
 
     Returns:
         Preflight: The verdict and its reasons.
@@ -40,8 +41,9 @@ def dry_run(cfg: Config, point: ResumePoint) -> Preflight:
         runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
         if runner.param_schedulers is not None:
             runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
-        return preflight(runner, point.path, _load(point.path))
+        return preflight(runner, point.path, _load(file or point.path))
 
 
 def _load(path: str) -> dict:
-    return CheckpointLoader.load_checkpoint(path, 'cpu') if '://' in path else load_checkpoint(path)
+    # No value of a tensor is looked at: mapped, none is read.
+    return CheckpointLoader.load_checkpoint(path, 'cpu') if '://' in path else load_checkpoint(path, mmap=True)

@@ -75,7 +75,7 @@ def find_resume_point(cfg: Config, asked: str) -> ResumePoint | None:
         path = newest_valid(directory)
     else:
         path = existing_checkpoint(asked, str(checkpoint_dir(cfg)))
-    return ResumePoint(str(path), _seed_of_training_state(path))
+    return ResumePoint(str(path), seed_of_training_state(path))
 
 
 def resume_from(cfg: Config, point: ResumePoint | None) -> None:
@@ -181,13 +181,18 @@ def checkpoints_in(directory: Path) -> list[Path]:
 
 def _downloaded(url: str, work_dir: str) -> str:
     """Bring a remote checkpoint, or the newest valid one of a remote directory, below the work directory."""
+    remote, name = remote_parts(url)
+    directory = Path(work_dir, 'downloaded', re.sub(r'[^\w.-]+', '_', remote.url))
+    pull(remote, directory, logging.getLogger('mmckpt'), download=True, name=name)
+    say(f'downloaded {url} to {directory}')
+    return str(directory if name is None else directory / name)
+
+
+def remote_parts(url: str) -> tuple[RemoteDirectory, str | None]:
+    """Take the URL of a remote checkpoint, or of a directory of them, apart; the name is None for a directory."""
     parent, _, name = url.rstrip('/').rpartition('/')
     is_file = any(fnmatch(name, pattern) for pattern in _PATTERNS)
-    remote = RemoteDirectory(parent if is_file else url)
-    directory = Path(work_dir, 'downloaded', re.sub(r'[^\w.-]+', '_', remote.url))
-    pull(remote, directory, logging.getLogger('mmckpt'), download=True, name=name if is_file else None)
-    say(f'downloaded {url} to {directory}')
-    return str(directory / name if is_file else directory)
+    return RemoteDirectory(parent if is_file else url), name if is_file else None
 
 
 def _check_bytes(path: Path) -> None:
@@ -206,7 +211,8 @@ def _pointed_at(work_dir: str) -> str | None:
     return None if pointed is None else os.path.abspath(pointed)
 
 
-def _seed_of_training_state(path: Path) -> int | None:
+def seed_of_training_state(path: Path) -> int | None:
+    """Return the seed of the run that wrote a file, if it says; refuse one that no training can go on from."""
     if path.is_dir():
         # Which of its files hold weights and optimizer, the strategy that wrote them knows.
         return load_checkpoint(path / STATE, mmap=True).get('meta', {}).get('seed')

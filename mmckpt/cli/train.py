@@ -13,6 +13,7 @@ from mmckpt.cli.config import build_runner, check_writable, read_config, set_wor
 from mmckpt.cli.console import say
 from mmckpt.cli.dry_run import dry_run
 from mmckpt.cli.launch import decided_by_rank0, process_group
+from mmckpt.cli.remote_point import find_remote_point
 from mmckpt.cli.resume import find_resume_point, resume_from, settled_load_from
 from mmckpt.cli.safe import asks_for_safety, make_safe
 from mmckpt.cli.train_options import (
@@ -23,6 +24,7 @@ from mmckpt.cli.train_options import (
 )
 from mmckpt.errors import UsageError
 from mmckpt.hooks.mapped_resume import take_foreign_file
+from mmckpt.state.preflight import Preflight
 
 HELP = 'train a model, or go on with a training that was stopped'
 EXAMPLES = """  %(prog)s configs/pose/digits_keypoints.py
@@ -82,12 +84,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _dry_run(cfg, asked: str | None) -> int:
+    remote = None if asked is None else decided_by_rank0(lambda: find_remote_point(cfg, asked))
+    if remote is not None:
+        with remote.outline() as (point, file):
+            return _told(dry_run(cfg, point, file))
     point = None if asked is None else decided_by_rank0(lambda: find_resume_point(cfg, asked))
     if point is None:
         raise UsageError('--resume-dry-run needs a checkpoint: '
                          + (f'{cfg.work_dir} holds none; pass --resume-from PATH.' if asked else
                             'pass --resume as well, or --resume-from PATH.'))
-    found = dry_run(cfg, point)
+    return _told(dry_run(cfg, point))
+
+
+def _told(found: Preflight) -> int:
     if is_main_process():
         print(found, flush=True)
     return 2 if found.refusals else 0

@@ -40,17 +40,14 @@ def pull(remote: RemoteDirectory, directory: Path, logger: Logger, *, download: 
         CorruptCheckpointError: If the remote directory has checkpoints, but none arrives whole.
         LockedError: If another process trains into the local directory.
     """
-    there, here = remote.read_index(), _local_index(directory)
-    if name is not None and (there is None or name not in there.records):
-        raise CheckpointNotFoundError(
-            f'{remote.url} has no checkpoint {name}. {near_matches(name, there.records if there else ())}')
-    if there is None or (name is None and here.last_seq >= there.last_seq):
+    there, here = remote.read_index(), local_index(directory)
+    wanted = wanted_of(remote, there, here, name)
+    if there is None or wanted is None:
         return None
     directory.mkdir(parents=True, exist_ok=True)
     lock = DirectoryLock(directory, logger)
     lock.acquire()
     try:
-        wanted = [there.records[name]] if name is not None else newest_first(there.records.values())
         brought = _bring_first_valid(remote, wanted, here, directory, logger) if download else None
         kept = {n: r for n, r in there.records.items() if same_bytes(here.records.get(n), r)}
         if brought is not None:
@@ -62,7 +59,28 @@ def pull(remote: RemoteDirectory, directory: Path, logger: Logger, *, download: 
     return brought
 
 
-def _local_index(directory: Path) -> Index:
+def wanted_of(remote: RemoteDirectory, there: Index | None, here: Index, name: str | None) -> list[Record] | None:
+    """Return the remote checkpoints that a resume would take, best first; None if the local directory is as far.
+
+    Args:
+        remote (RemoteDirectory): For the message.
+        there (Index, optional): Its index.
+        here (Index): That of the local directory.
+        name (str, optional): The checkpoint that was asked for; None for the newest.
+
+    Raises:
+        CheckpointNotFoundError: If there is no checkpoint ``name``.
+    """
+    if name is not None and (there is None or name not in there.records):
+        raise CheckpointNotFoundError(
+            f'{remote.url} has no checkpoint {name}. {near_matches(name, there.records if there else ())}')
+    if there is None or (name is None and here.last_seq >= there.last_seq):
+        return None
+    return [there.records[name]] if name is not None else newest_first(there.records.values())
+
+
+def local_index(directory: Path) -> Index:
+    """Return the index of a local directory; an empty one where there is none, or a broken one."""
     try:
         return read_index(directory) or Index()
     except BrokenIndexError:

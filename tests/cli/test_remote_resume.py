@@ -1,8 +1,10 @@
 """``mmckpt train`` from and to a remote storage."""
 
+import re
 import shutil
 import uuid
 
+import fsspec
 import pytest
 import torch
 
@@ -35,3 +37,37 @@ def test_a_remote_file_that_is_not_there_is_named_with_what_is(command, stock, u
     status, _, err = command('train', stock, '--work-dir', tmp_path / 'new', '--resume-from',
                              f'{uploaded[0]}/run/epoch_7.pth')
     assert status == 2 and 'has no checkpoint epoch_7.pth' in err and "'epoch_2.pth'" in err
+
+
+def test_a_dry_run_reads_the_structure_only_and_says_what_the_local_file_says(command, stock, uploaded, tmp_path,
+                                                                             monkeypatch):
+    url, options = uploaded
+    monkeypatch.setattr('mmckpt.store.remote_outline._TAIL', 1 << 10)
+    options = [*options, 'log_level=WARNING', 'optim_wrapper.optimizer.lr=1']
+    status, out, err = command('train', stock, '--resume', '--resume-dry-run', *options)
+    assert status == 0 and f'Resume preflight of {url}/run/epoch_2.pth (epoch 2, iter 8)' in out, err
+    assert not (tmp_path / 'run').exists()
+    said = re.search(r'reads ([\d.]+) kB of ([\d.]+) kB, all but the tensors', out + err)
+    assert float(said[1]) < .9 * float(said[2])
+    there = command('train', stock, '--resume-from', f'{url}/run', '--resume-dry-run', *options)
+    assert there[0] == 0 and verdict(there[1]) == verdict(out)
+    assert command('train', stock, '--resume', *options, 'train_cfg.max_epochs=2')[0] == 0
+    local = command('train', stock, '--resume', '--resume-dry-run', *options)
+    assert local[0] == 0 and verdict(local[1]) == verdict(out) and str(tmp_path / 'run') in local[1]
+
+
+def verdict(out):
+    """What a dry run printed, but for the name of the file."""
+    return out[out.index('Resume preflight of'):].split('\n', 1)[1]
+
+
+def test_a_dry_run_passes_over_what_did_not_arrive_whole(command, stock, uploaded):
+    url, options = uploaded
+    fs, root = fsspec.core.url_to_fs(f'{url}/run')
+    fs.pipe_file(f'{root}/epoch_2.pth', b'rotten')
+    status, out, _ = command('train', stock, '--resume', '--resume-dry-run', *options)
+    assert status == 0 and 'run/best_acc_epoch_2.pth (epoch 2, iter 8)' in out
+    for path in fs.glob(f'{root}/*.pth'):
+        fs.pipe_file(path, b'rotten')
+    status, _, err = command('train', stock, '--resume', '--resume-dry-run', *options)
+    assert status == 2 and 'has the size that was written' in err
