@@ -28,6 +28,7 @@ from mmckpt.store import CheckpointStore, find_checkpoint, load_checkpoint, spli
 from mmckpt.store.pull import pull
 from mmckpt.store.remote import RemoteDirectory, is_remote
 from mmckpt.store.unit import STATE, is_unit
+from mmckpt.store.verdict import hand_over
 
 _PATTERNS = ('*.pth', '*.pt', '*.ckpt', '*.safetensors')
 
@@ -75,6 +76,8 @@ def find_resume_point(cfg: Config, asked: str) -> ResumePoint | None:
         path = newest_valid(directory)
     else:
         path = existing_checkpoint(asked, str(checkpoint_dir(cfg)))
+    # The hook that loads it need not read all of it once more.
+    hand_over(path)
     return ResumePoint(str(path), seed_of_training_state(path))
 
 

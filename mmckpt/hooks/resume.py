@@ -92,7 +92,7 @@ def _can_resume(runner: Any, path: str) -> bool:
     view = CheckpointStore.read(Path(path).parent)
     record = view.find(Path(path).name)
     known = record is not None and (record.is_directory or Path(path).is_file())
-    reason = view.verify(record) if known else None
+    reason = view.verify_once(record) if known else None
     if reason is not None:
         raise CorruptCheckpointError(
             f'{path} is not what was written there: {reason}. Pass another file, or --resume without a path '

@@ -12,6 +12,7 @@ from mmckpt.store.index import BrokenIndexError, Index, read_index
 from mmckpt.store.intent import settle_intent
 from mmckpt.store.rebuild import rebuild_index
 from mmckpt.store.record import Record, newest_first
+from mmckpt.store.verdict import Verdict, note_verified, take_verdict
 
 PathLike = Union[str, os.PathLike]
 
@@ -59,7 +60,7 @@ class StoreView:
         """
         self.rejected = []
         for record in newest_first(self.records()):
-            fault = self.verify(record)
+            fault = self.verify_once(record)
             if fault is None:
                 return record
             self.logger.warning('%s is skipped: %s.', self.directory / record.name, fault)
@@ -92,7 +93,23 @@ class StoreView:
         Returns:
             str, optional: The reason why the file is bad, or None if it is sound.
         """
-        return byte_fault(self.directory / record.name, record, on_bytes)
+        path = self.directory / record.name
+        # Its state before the first byte is read: who writes meanwhile changes it.
+        before = Verdict.of(path, record.digest)
+        fault = byte_fault(path, record, on_bytes)
+        note_verified(before if fault is None else None)
+        return fault
+
+    def verify_once(self, record: Record) -> str | None:
+        """Check a file as :meth:`verify` does, unless it was handed over as verified and nobody has touched it since.
+
+        Args:
+            record (Record): The record.
+
+        Returns:
+            str, optional: As :meth:`verify`.
+        """
+        return None if take_verdict(self.directory / record.name, record.digest) else self.verify(record)
 
 
 def read_view(directory: PathLike, logger: logging.Logger | None = None) -> StoreView:

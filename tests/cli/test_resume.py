@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from mmckpt.cli.resume import ResumePoint, existing_checkpoint, find_resume_point, resume_from, settled_load_from
 from mmckpt.errors import CheckpointNotFoundError, CorruptCheckpointError, IncompatibleCheckpointError
+from mmckpt.store import checks
 
 
 @pytest.fixture
@@ -155,3 +156,16 @@ def test_a_last_that_was_not_kept_is_the_newest_best_and_is_named(run, capsys):
     found = find_resume_point(cfg, 'last').path
     assert 'best_acc' in found
     assert 'last of' in (out := capsys.readouterr().out) and 'is not kept: takes best_acc' in out
+
+
+@pytest.mark.parametrize('asked', [['--resume'], ['--resume-from', 'epoch_2.pth'], ['--resume-from', 'best:acc']])
+def test_the_bytes_of_the_file_are_checked_once(command, stock, tmp_path, monkeypatch, asked):
+    options = ['--safe', '--work-dir', tmp_path / 'run']
+    assert command('train', stock, *options)[0] == 0
+    if asked[-1].endswith('.pth'):
+        asked = [asked[0], tmp_path / 'run' / asked[1]]
+    read, digest = [], checks.file_digest
+    monkeypatch.setattr(checks, 'file_digest', lambda path, *rest: (read.append(path.name), digest(path, *rest))[1])
+    status, out, err = command('train', stock, *asked, *options, '--cfg-options', 'train_cfg.max_epochs=3')
+    assert status == 0 and 'Epoch(train) [3]' in out, err
+    assert len(read) == 1
