@@ -3,7 +3,7 @@
 import gc
 import os
 
-# Two workers share two cores; set before torch is imported.
+# Three workers share two cores, which each alone leaves idle while it waits; set before torch is imported.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 

@@ -66,8 +66,7 @@ def process_group(cfg: Config, launcher: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        # An exit with gloo's threads alive may abort, which hides the exit status. NCCL is left to the exit:
-        # taking it down waits for ranks that may still be in a collective.
+        # NCCL is left to the exit: taking it down waits for ranks that may still be in a collective.
         if torch_dist.get_backend() == 'gloo':
             leave_group()
         raise

@@ -105,9 +105,10 @@ def alone(model: Any) -> Iterator[None]:
 def leave_group(group: dist.ProcessGroup | None = None) -> None:
     """Take down a process group that this rank is in; by default that of the whole job.
 
-    A thread of gloo that has yet to let go of the last tensor needs the interpreter for that, so it gets its turn
-    before and after: torch 2.6 keeps the interpreter while it waits for that thread, for ever, and torch 2.13 aborts
-    where the thread meets the interpreter's end.
+    When a collective is done, a thread of gloo still has to let go of its tensors, for which it needs the GIL. So it
+    gets its turn before and after: torch 2.6 keeps the GIL while it waits for that thread, for ever; with torch 2.13
+    the thread lives on where something else refers to the group, as a model in DDP or a traceback does, and before
+    CPython 3.14 to ask for the GIL while the interpreter ends is an abort of the process (pytorch issue 190489).
 
     Args:
         group (ProcessGroup, optional): The group. Defaults to that of the whole job.

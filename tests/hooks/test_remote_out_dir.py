@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import subprocess
-import sys
 import uuid
 
 import pytest
 import torch
+from forked import on_two_ranks
+from mmengine.dist import get_rank
 from test_checkpoint_hook import load, metrics, names, ours, train
 from test_mirror import names_at
 from toy_runner import make_runner, read_log
@@ -85,18 +84,7 @@ def test_each_node_gets_the_file_that_rank_0_resumes_from(tmp_path):
     train(tmp_path / 'gone' / 'run', metrics('AP', .3, .8), uploading(remote), hooks=[RNG, EARLY])
     train(nodes[1] / 'run', metrics('AP', .9, .1), ours(save_best='AP'))
     nodes[0].mkdir()
-    script = tmp_path / 'run.py'
-    script.write_text(TWO_NODES.format(tests=os.path.dirname(__file__), hooks=[RNG, EARLY],
-                                        checkpoint=uploading(remote)))
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    common = dict(os.environ, WORLD_SIZE='2', LOCAL_RANK='0', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port),
-                  OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
-    running = [subprocess.Popen([sys.executable, str(script)], cwd=node, env=dict(common, RANK=str(rank)), text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for rank, node in enumerate(nodes)]
-    said = [process.communicate(timeout=200)[0] for process in running]
-    assert [process.returncode for process in running] == [0, 0], '\n'.join(text[-3000:] for text in said)
+    on_two_ranks(resume_on_node, tmp_path)
     assert digest(nodes[0] / 'run') == digest(nodes[1] / 'run') == digest(tmp_path / 'gone' / 'run')
     ends = [load(node / 'end.pth') for node in nodes]
     assert ends[0]['epoch'] == ends[1]['epoch'] == 3 and ends[0]['best'] == ends[1]['best'] == .8
@@ -110,25 +98,14 @@ def digest(run):
     return file_digest(run / 'epoch_2.pth')
 
 
-TWO_NODES = '''
-import os
-import sys
-import torch
-sys.path.insert(0, {tests!r})
-import torch.distributed as dist
-from mmckpt.hooks import CheckpointHook
-from mmckpt.hooks.runner_adapter import leave_group
-from toy_runner import make_runner
-
-dist.init_process_group('gloo')
-runner = make_runner('/proc/self/cwd/run', [dict(AP=.5)], {hooks!r}, epochs=3, launcher='pytorch', resume=True,
-                     checkpoint={checkpoint!r},
-                     cfg=dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None)))
-runner.train()
-hooks = [hook.state_dict() for hook in runner.hooks if type(hook).__name__ == 'EarlyStoppingHook']
-torch.save(dict(epoch=runner.epoch, best=runner.message_hub.get_info('best_score'), hooks=hooks,
-                weights=dict(runner.model.module.named_parameters())), 'end.pth')
-dist.barrier()
-leave_group()
-os._exit(0)
-'''
+def resume_on_node(folder):
+    """A rank, the only one of its node: goes on in the node's directory, and leaves there what it ended with."""
+    os.environ['LOCAL_RANK'] = '0'
+    os.chdir(folder / f'node{get_rank()}')
+    runner = make_runner('/proc/self/cwd/run', metrics('AP', .5), [RNG, EARLY], epochs=3, launcher='pytorch',
+                         checkpoint=uploading(f'file://{folder}/remote'), resume=True,
+                         cfg=dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None)))
+    runner.train()
+    hooks = [hook.state_dict() for hook in runner.hooks if type(hook).__name__ == 'EarlyStoppingHook']
+    torch.save(dict(epoch=runner.epoch, best=runner.message_hub.get_info('best_score'), hooks=hooks,
+                    weights=dict(runner.model.module.named_parameters())), 'end.pth')

@@ -18,7 +18,7 @@ from workload import Numbers, loader
 from mmckpt.data import DeterministicDataset
 from mmckpt.data.resumable_batches import DataEntry
 
-_SAMPLES, _BATCH_SIZE, _POSE_ITERATIONS = 10_000, 32, 60
+_SAMPLES, _BATCH_SIZE, _POSE_ITERATIONS = 10_000, 32, 30
 _POSE_CONFIG = Path(__file__).parents[2] / 'configs/pose/digits_keypoints.py'
 
 

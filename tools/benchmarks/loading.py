@@ -24,12 +24,13 @@ def loading_table(sizes: Sequence[str], repeats: int, directory: Path) -> str:
     """Measure resumes of runs whose state has each of several sizes.
 
     Each is a process of its own, as a resume is: what takes long is that the
-    system hands out memory, and a process that has loaded before has it.
+    system hands out memory, and a process that has loaded before has it. They
+    are forked from one that has done nothing but the imports.
     """
     rows = []
     for size in sizes:
         with tempfile.TemporaryDirectory(dir=directory) as scratch, \
-                multiprocessing.get_context('spawn').Pool(1, maxtasksperchild=1) as pool:
+                multiprocessing.get_context('forkserver').Pool(1, maxtasksperchild=1) as pool:
             work_dirs = {name: Path(scratch) / name for name in _KINDS}
             for name, work_dir in work_dirs.items():
                 pool.apply(_train, (_KINDS[name], size, work_dir))

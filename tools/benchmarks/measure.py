@@ -42,13 +42,18 @@ def interleaved(rounds: Sequence[Callable[[], object]], repeats: int) -> list[li
         list[list]: The results of each.
     """
     results: list[list[object]] = [[] for _ in rounds]
-    for repeat in range(repeats + 1):
-        for one, measured in zip(rounds, results):
-            # A Runner is part of reference cycles and keeps a whole state alive until they are collected.
-            gc.collect()
-            value = one()
-            if repeat > 0:
-                measured.append(value)
+    # What is there already is in use. To walk it before each measurement would take longer than most of them.
+    gc.freeze()
+    try:
+        for repeat in range(repeats + 1):
+            for one, measured in zip(rounds, results):
+                # A Runner is part of reference cycles and keeps a whole state alive until they are collected.
+                gc.collect()
+                value = one()
+                if repeat > 0:
+                    measured.append(value)
+    finally:
+        gc.unfreeze()
     return results
 
 

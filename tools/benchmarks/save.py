@@ -11,6 +11,7 @@ removing the files, is not timed.
 from __future__ import annotations
 
 import argparse
+import gc
 import multiprocessing
 import tempfile
 from functools import partial
@@ -67,7 +68,7 @@ def save_table(size: str, repeats: int, directory: Path) -> str:
     blocked = {name: median(one for one, _ in result) for name, result in zip(found, results)}
     written = {name: median(count for _, count in result) for name, result in zip(found, results)}
     # In another process, so that no allocator hides what the timed saves left.
-    with multiprocessing.get_context('spawn').Pool(1) as pool:
+    with multiprocessing.get_context('spawn').Pool(1, initializer=gc.freeze) as pool:
         peaks = pool.starmap(peak_memory, [(size, name, str(directory)) for name in found], chunksize=1)
     state = SIZES[size].bytes
     rows = [(name, f'{1e3 * one:.1f}', f'{one / blocked[_STOCK]:.3f}', f'{one / blocked[_FLOOR]:.2f}',
