@@ -9,6 +9,7 @@
 from mmengine.config import read_base
 
 with read_base():
+    from .._base_.datasets.motorcycle import *  # noqa: F403
     from .._base_.default_runtime import *  # noqa: F403
 
 # runtime: literals, so that a resume on another day finds the same directory
@@ -23,40 +24,17 @@ model = dict(
     loss_weights=(1.0, 1.0, 0.5),
     data_preprocessor=dict(type='ImgDataPreprocessor'))
 
-# data: one picture of Middlebury 2014 from scikit-image's wheel; columns 64 to 306 train, 306 to 370 validate
+# data: _base_/datasets/motorcycle.py, and a channel that tells holes
 channels = ('rgb', 'sparse', 'hole')
-train_pipeline = [
-    dict(type='CutDepthWindow', jitter=8),
-    dict(type='RandomFlipDepth', prob=0.5),
-    dict(type='RandomBrightness', gain=(0.8, 1.2)),
-    dict(type='SampleSparseDepth', points=40),
-    dict(type='PackDepthInputs', channels=channels),
-]
-val_pipeline = [
-    dict(type='CutDepthWindow'),
-    dict(type='SampleSparseDepth', points=40, fixed=True),
-    dict(type='PackDepthInputs', channels=channels),
-]
-train_dataloader = dict(
-    # Of a rank: two make 8.
-    batch_size=4,
-    num_workers=0,
-    persistent_workers=False,
-    sampler=dict(type='ResumableSampler', shuffle=True),
-    dataset=dict(
-        type='DeterministicDataset',
-        dataset=dict(type='MotorcycleDepthDataset', columns=(64, 306), stride=16, pipeline=train_pipeline)))
+train_pipeline[-1].update(channels=channels)  # noqa: F405
+val_pipeline[-1].update(channels=channels)  # noqa: F405
+# Of a rank: two make 8.
+train_dataloader.update(batch_size=4)  # noqa: F405
+train_dataloader['dataset']['dataset'].update(pipeline=train_pipeline)  # noqa: F405
 # Seven windows: the last batch of one rank is smaller, and metrics are still those of one rank.
-val_dataloader = dict(
-    batch_size=2,
-    num_workers=0,
-    persistent_workers=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='MotorcycleDepthDataset', columns=(306, 370), test_mode=True, pipeline=val_pipeline))
+val_dataloader.update(batch_size=2)  # noqa: F405
+val_dataloader['dataset'].update(pipeline=val_pipeline)  # noqa: F405
 test_dataloader = val_dataloader
-
-val_evaluator = dict(type='DepthMetric', min_depth=0.5, max_depth=10.0)
-test_evaluator = val_evaluator
 
 # schedule
 train_cfg = dict(type='mmckpt.EpochBasedTrainLoop', max_epochs=20, val_interval=1)

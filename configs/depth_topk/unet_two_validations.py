@@ -11,6 +11,7 @@
 from mmengine.config import read_base
 
 with read_base():
+    from .._base_.datasets.motorcycle import *  # noqa: F403
     from .._base_.default_runtime import *  # noqa: F403
 
 # runtime: literals, so that a resume on another day finds the same directory
@@ -21,41 +22,16 @@ work_dir = f'work_dirs/{date}_depth_topk_{description}'
 # model: depth from colours and 40 measured points
 model = dict(type='DepthUNet', in_channels=4, data_preprocessor=dict(type='ImgDataPreprocessor'))
 
-# data: one picture of Middlebury 2014 from scikit-image's wheel; its middle trains, both borders validate
-channels = ('rgb', 'sparse')
-train_pipeline = [
-    dict(type='CutDepthWindow', jitter=8),
-    dict(type='RandomFlipDepth', prob=0.5),
-    dict(type='RandomBrightness', gain=(0.8, 1.2)),
-    dict(type='SampleSparseDepth', points=40),
-    dict(type='PackDepthInputs', channels=channels),
-]
-val_pipeline = [
-    dict(type='CutDepthWindow'),
-    dict(type='SampleSparseDepth', points=40, fixed=True),
-    dict(type='PackDepthInputs', channels=channels),
-]
-train_dataloader = dict(
-    batch_size=8,
-    num_workers=0,
-    persistent_workers=False,
-    sampler=dict(type='ResumableSampler', shuffle=True),
-    dataset=dict(
-        type='DeterministicDataset',
-        dataset=dict(type='MotorcycleDepthDataset', columns=(64, 306), stride=16, pipeline=train_pipeline)))
+# data: _base_/datasets/motorcycle.py, validated on both borders of the picture
 val_dataloader = [
     dict(
         batch_size=4,
         num_workers=0,
         persistent_workers=False,
         sampler=dict(type='DefaultSampler', shuffle=False),
-        dataset=dict(type='MotorcycleDepthDataset', columns=columns, test_mode=True, pipeline=val_pipeline))
+        dataset=dict(type='MotorcycleDepthDataset', columns=columns, test_mode=True, pipeline=val_pipeline))  # noqa: F405
     for columns in ((0, 64), (306, 370))
 ]
-test_dataloader = val_dataloader[1]
-
-val_evaluator = dict(type='DepthMetric', min_depth=0.5, max_depth=10.0)
-test_evaluator = val_evaluator
 
 # schedule
 train_cfg = dict(type='mmckpt.EpochBasedTrainLoop', max_epochs=20, val_interval=1)

@@ -12,6 +12,7 @@ from mmengine.config import read_base
 with read_base():
     from .._base_.datasets.digits_keypoints import *  # noqa: F403
     from .._base_.default_runtime import *  # noqa: F403
+    from .._base_.schedules.adamw_20e import *  # noqa: F403
 
 # runtime: literals, so that a resume on another day finds the same directory
 date = '20261124'
@@ -32,21 +33,10 @@ model = dict(
 
 # data: _base_/datasets/digits_keypoints.py
 
-# schedule: AP every 5 epochs
+# schedule: _base_/schedules/adamw_20e.py, but 30 epochs, and AP every 5
 max_epochs = 30
-train_cfg = dict(type='mmckpt.EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=5)
-val_cfg = dict()
-test_cfg = dict()
-
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=1e-2),
-    clip_grad=dict(max_norm=5.0))
-
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=60),
-    dict(type='CosineAnnealingLR', by_epoch=True, T_max=max_epochs, convert_to_iter_based=True),
-]
+train_cfg.update(max_epochs=max_epochs, val_interval=5)  # noqa: F405
+param_scheduler[1].update(T_max=max_epochs)  # noqa: F405
 
 # hooks
 default_hooks = dict(

@@ -14,6 +14,7 @@ from mmengine.config import read_base
 with read_base():
     from .._base_.datasets.digits_keypoints import *  # noqa: F403
     from .._base_.default_runtime import *  # noqa: F403
+    from .._base_.schedules.adamw_20e import *  # noqa: F403
 
 # runtime: literals, so that a resume on another day finds the same directory
 date = '20261124'
@@ -67,22 +68,12 @@ test_dataloader = val_dataloader
 val_evaluator = [dict(type='PCK', threshold=0.2, normalizer='bbox', per_keypoint=True)]
 test_evaluator = val_evaluator
 
-# schedule: an update of the weights every 4 episodes
+# schedule: _base_/schedules/adamw_20e.py, but 30 epochs, and an update of the weights every 4 episodes
 max_epochs = 30
-train_cfg = dict(type='mmckpt.EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
-val_cfg = dict()
-test_cfg = dict()
-
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=1e-2),
-    accumulative_counts=4,
-    clip_grad=dict(max_norm=5.0))
-
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=120),
-    dict(type='CosineAnnealingLR', by_epoch=True, T_max=max_epochs, convert_to_iter_based=True),
-]
+train_cfg.update(max_epochs=max_epochs)  # noqa: F405
+optim_wrapper.update(accumulative_counts=4)  # noqa: F405
+param_scheduler[0].update(end=120)  # noqa: F405
+param_scheduler[1].update(T_max=max_epochs)  # noqa: F405
 
 # hooks: the best loss and the best PCK are two files, and PCK alone decides when to stop
 default_hooks = dict(
