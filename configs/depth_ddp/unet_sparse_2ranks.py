@@ -34,7 +34,7 @@ train_dataloader['dataset']['dataset'].update(pipeline=train_pipeline)  # noqa: 
 # Seven windows: the last batch of one rank is smaller, and metrics are still those of one rank.
 val_dataloader.update(batch_size=2)  # noqa: F405
 val_dataloader['dataset'].update(pipeline=val_pipeline)  # noqa: F405
-test_dataloader = val_dataloader
+test_dataloader = val_dataloader  # noqa: F405
 
 # schedule
 train_cfg = dict(type='mmckpt.EpochBasedTrainLoop', max_epochs=20, val_interval=1)

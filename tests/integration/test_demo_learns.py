@@ -37,13 +37,13 @@ def weights_digest(runner):
 
 
 @pytest.mark.slow
-def test_six_epochs_find_half_of_the_key_points(tmp_path):
-    runner = train(tmp_path / 'run', epochs=6)
+def test_four_epochs_find_half_of_the_key_points(tmp_path):
+    runner = train(tmp_path / 'run', epochs=4)
     history = {name: runner.message_hub.log_scalars[f'val/{name}'].data[0] for name in ('AP', 'PCK')}
     assert history['AP'][0] < 0.1, 'one epoch of warm-up finds nearly nothing yet'
-    assert history['AP'][-1] > 0.4 and history['PCK'][-1] > 0.6
+    assert history['AP'][-1] > 0.3 and history['PCK'][-1] > 0.5
     assert {p.name for p in (tmp_path / 'run').glob('best_*.pth')} == {
-        'best_AP_epoch_6.pth', 'best_PCK_epoch_6.pth'}
+        'best_AP_epoch_4.pth', 'best_PCK_epoch_4.pth'}
 
 
 @pytest.mark.slow

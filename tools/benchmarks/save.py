@@ -22,7 +22,7 @@ from contestants import Contestant, contestants
 from measure import PeakMemory, environment, interleaved, median, seconds, table, written_bytes
 from mmengine.runner import Runner
 from runner_saves import best_table, overhead_table
-from workload import SIZES, make_runner
+from workload import SIZES, make_runner, size_names
 
 _NEVER = dict(type='CheckpointHook', interval=10 ** 9, save_last=False)
 _STOCK = 'MMEngine Runner.save_checkpoint'
@@ -81,21 +81,17 @@ def save_table(size: str, repeats: int, directory: Path) -> str:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--sizes', default='100MB,500MB,2GB,many',
+    parser.add_argument('--sizes', type=size_names, default='100MB,500MB,2GB,many',
                         help=f'comma-separated, of {", ".join(SIZES)}')
     parser.add_argument('--repeats', type=int, default=9, help='rounds that count, after one that does not')
     parser.add_argument('--dir', type=Path, default=Path('.'), help='a directory on the disk to be measured')
     args = parser.parse_args()
-    sizes = args.sizes.split(',')
-    unknown = sorted(set(sizes) - set(SIZES))
-    if unknown:
-        parser.error(f'--sizes knows {", ".join(SIZES)}, but got {", ".join(unknown)}')
     print(environment(args.dir))
-    for size in sizes:
+    for size in args.sizes:
         megabytes, tensors = SIZES[size].bytes / 1e6, 4 * SIZES[size].matrices
         print(f'\n### One save of {size} ({megabytes:.1f} MB in {tensors} tensors)\n')
         print(save_table(size, args.repeats, args.dir), flush=True)
-    for size in sizes:
+    for size in args.sizes:
         print(f'\n### Three metrics improve at the step of a periodic save, {size}\n')
         print(best_table(SIZES[size], args.repeats, args.dir), flush=True)
     print('\n### What a save costs besides writing, with a config of 60 blocks\n')

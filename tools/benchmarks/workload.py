@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import multiprocessing
 from collections.abc import Sequence
@@ -45,6 +46,15 @@ SIZES = {
     # 4,000 tensors: 1,000 parameters and, for each, two moments and a step counter.
     'many': Size(1000, 64),
 }
+
+
+def size_names(text: str) -> list[str]:
+    """Return the names of sizes in an argument of the command line, which are separated by commas."""
+    names = text.split(',')
+    unknown = sorted(set(names) - set(SIZES))
+    if unknown:
+        raise argparse.ArgumentTypeError(f'knows {", ".join(SIZES)}, but got {", ".join(unknown)}')
+    return names
 
 
 class Matrices(BaseModel):
