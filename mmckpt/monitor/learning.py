@@ -56,7 +56,8 @@ class Learning:
         """Take the values of a round."""
         self._pretrained = self._pretrained or bool(values.get(PRETRAINED))
         if WEIGHT_CHANGE in values:
-            self.weight_change = max(self.weight_change or 0.0, values[WEIGHT_CHANGE])
+            # How far beyond that is nobody's question, and a resumed run measures it from another start.
+            self.weight_change = max(self.weight_change or 0.0, min(values[WEIGHT_CHANGE], MOVED))
         for name, value in values.items():
             if self._sign(name) and math.isfinite(value):
                 self._series.setdefault(name, deque(maxlen=self._rounds + 1)).append(value)
