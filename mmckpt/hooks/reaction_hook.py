@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,9 +11,9 @@ from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
-from mmckpt.errors import StoppedByMonitor
 from mmckpt.hooks.envelope import envelope
 from mmckpt.hooks.nan_cases import NanCases
+from mmckpt.hooks.reaction_acts import Due, rollback_event, say_rollback, say_skip, stop
 from mmckpt.hooks.rollback import RollbackLog, check_rollback, find_target, roll_back, rollbacks_of_run
 from mmckpt.hooks.runner_adapter import (
     SharedFlag,
@@ -28,19 +27,6 @@ from mmckpt.monitor import SpikeDetector
 from mmckpt.monitor.finding import Finding
 from mmckpt.policy.reaction import Reaction, SkipCount
 from mmckpt.progress import Progress
-
-# So many dropped updates are named one by one; after that each power of ten is.
-NAMED = 5
-
-
-@dataclass(frozen=True)
-class _Due:
-    """What is to be done once the hooks of this iteration have been called."""
-
-    cause: str
-    reaction: Reaction
-    before: int  # Completed iterations up to which the state is sound.
-    text: str
 
 
 class ReactionHook(Hook):
@@ -71,7 +57,7 @@ class ReactionHook(Hook):
         self.rollbacks = RollbackLog()
         self._guard: StepGuard | None = None
         self._flag: SharedFlag | None = None
-        self._due: _Due | None = None
+        self._due: Due | None = None
         self._diverged: tuple[int, str] | None = None
         self._gathered: list[Any] = []
         self._window: dict[str, Any] | None = None
@@ -105,9 +91,9 @@ class ReactionHook(Hook):
         if due is None:
             return
         if due.reaction.type == 'skip':
-            self._say_skip(runner, due)
+            self._go_on_without(runner, due)
         elif due.reaction.type == 'stop':
-            self._stop(runner, due, due.text)
+            stop(runner, due, due.text)
         else:
             self._go_back(runner, due)
 
@@ -225,7 +211,7 @@ class ReactionHook(Hook):
         what = 'the loss jumped to' if cause == 'spike' else 'loss'
         text = (f'{what} {window.loss:.6g}, gradient norm {window.gradient:.3g}' if cause == 'nan'
                 else f'{what} {window.loss:.6g}')
-        self._due = _Due(cause, reaction, window.start, text)
+        self._due = Due(cause, reaction, window.start, text)
         return True
 
     def _cause(self, window: Window) -> str | None:
@@ -244,48 +230,23 @@ class ReactionHook(Hook):
         found = sorted(filter(None, gather_objects(self._diverged)))
         self._diverged = None
         if found and (self._due is None or self._due.reaction.type == 'skip'):
-            self._due = _Due('divergence', self.reactions['divergence'], *found[0])
+            self._due = Due('divergence', self.reactions['divergence'], *found[0])
 
-    def _say_skip(self, runner: Any, due: _Due) -> None:
-        total, most = self.skips.total, due.reaction.max_skips
+    def _go_on_without(self, runner: Any, due: Due) -> None:
+        most = due.reaction.max_skips
         if self.skips.in_a_row > most:
-            self._stop(runner, due, f'{due.text}; {self.skips.in_a_row} updates in a row were dropped, '
-                                    f'max_skips={most}')
-        if total <= NAMED or str(total).strip('0') == '1':
-            more = ' Further ones are named at each power of ten.' if total == NAMED else ''
-            runner.logger.warning(
-                f'The update of iteration {self._done.iter} was not applied ({due.text}): {total} in this run, '
-                f'{self.skips.in_a_row} in a row of at most {most}.{more}')
+            stop(runner, due, f'{due.text}; {self.skips.in_a_row} updates in a row were dropped, max_skips={most}')
+        say_skip(runner.logger, due, self.skips, self._done.iter)
 
-    def _stop(self, runner: Any, due: _Due, text: str) -> None:
-        progress = progress_after_iter(runner)
-        advice = ('Its state is saved without the update.' if due.cause != 'divergence' else
-                  'To go on from before it, give --resume-from a checkpoint of '
-                  f'iteration {due.before} or earlier.')
-        stop = StoppedByMonitor(f'iteration {progress.iter}: {text}')
-        runner.logger.error(f'TrainingMonitorHook(on_{due.cause}={due.reaction.type!r}) ends the training with exit '
-                            f'status {stop.code}: {stop}. {advice}')
-        for hook in runner.hooks:
-            if hasattr(hook, 'save_interrupted'):
-                hook.save_interrupted(runner, progress)
-        raise stop
-
-    def _go_back(self, runner: Any, due: _Due) -> None:
+    def _go_back(self, runner: Any, due: Due) -> None:
         done, most = self.rollbacks.count, due.reaction.max_rollbacks
         if done >= most:
-            self._stop(runner, due, f'{due.text}; there were {done} rollbacks before, max_rollbacks={most}')
+            stop(runner, due, f'{due.text}; there were {done} rollbacks before, max_rollbacks={most}')
         target = find_target(runner, due.before)
         if target is None:
-            self._stop(runner, due, f'{due.text}; there is no valid checkpoint from before it to go back to')
-        skip = due.reaction.skip_iters
-        if skip and due.cause == 'divergence':
-            # It is seen long after the updates that led there, which would only lead there again.
-            skip += self._done.iter - due.before - 1
-        event = dict(cause=due.cause, text=due.text, from_iter=self._done.iter, to_iter=target.iter,
-                     checkpoint=target.name, skip_iters=skip, lr_factor=due.reaction.lr_factor)
-        runner.logger.warning(
-            f'Going back from iteration {self._done.iter} to {target.iter} ({target.name}): {due.text}. '
-            f'Rollback {done + 1} of at most {most}; {_consequences(event)}.')
+            stop(runner, due, f'{due.text}; there is no valid checkpoint from before it to go back to')
+        event = rollback_event(due, target, self._done.iter)
+        say_rollback(runner.logger, event, done + 1, most)
         self.rollbacks.add(event)
         runner.train_loop.rewind(partial(self._restore, runner, target.name, event))
 
@@ -301,12 +262,3 @@ class ReactionHook(Hook):
         self.skips.in_a_row = 0
         self._diverged = None
         print_log(f'Training goes on from iteration {runner.iter}.', 'current')
-
-
-def _consequences(event: Mapping[str, Any]) -> str:
-    last, skip = event['from_iter'], event['skip_iters']
-    parts = [f'the updates of iterations {last - skip + 1} to {last} will be left out' if skip > 1 else
-             f'the update of iteration {last} will be left out' if skip else 'all iterations are repeated']
-    if event['lr_factor'] != 1:
-        parts.append(f"the learning rate is multiplied by {event['lr_factor']:g}")
-    return ', '.join(parts)
