@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmckpt.errors import MetricNotFoundError, near_matches
-from mmckpt.policy.selection.rules import as_score
+from mmckpt.policy.selection.scores import as_score
 from mmckpt.policy.selection.spec import Selection
 
 

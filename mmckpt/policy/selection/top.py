@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mmckpt.policy.selection.rules import Rule, is_better
+from mmckpt.policy.selection.rules import Rule
+from mmckpt.policy.selection.scores import is_better
 
 Step = tuple[int, int]
 
