@@ -135,12 +135,7 @@ class CheckpointHook(_CheckpointHook):
             self.rejected = choose_resume_file(runner, self.out_dir)
             if self.remote is not None:
                 self.remote.pull_for_other_nodes(runner.logger, runner._load_from)
-            self._mapped.prepare(runner)
-            told = told_state(runner._load_from) if runner._resume else None
-            if told is not None:
-                check_strategy(runner, runner._load_from, told)
-                runner.call_hook('take_checkpoint_state', checkpoint=told)
-                self._look_at(runner, told)
+            self.prepare_load(runner)
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Say what changed since, and keep what MMEngine does not restore until ``before_train``."""
@@ -243,8 +238,13 @@ class CheckpointHook(_CheckpointHook):
             store.close('rollback')
 
     def prepare_load(self, runner: Any) -> None:
-        """Let the Runner read its resume file through our loader."""
+        """Let the Runner read its resume file through our loader; learn what a directory holds for hooks."""
         self._mapped.prepare(runner)
+        told = told_state(runner._load_from) if runner._resume else None
+        if told is not None:
+            check_strategy(runner, runner._load_from, told)
+            runner.call_hook('take_checkpoint_state', checkpoint=told)
+            self._look_at(runner, told)
 
     # Writing -----------------------------------------------------------------
 

@@ -63,6 +63,9 @@ def broadcast_object(value: Any) -> Any:
 
 def mean_over_ranks(value: torch.Tensor) -> torch.Tensor:
     """Return the mean of a tensor over the ranks, not finite if it is so on any rank; call it on all ranks."""
+    if hasattr(value, 'full_tensor'):
+        # Of sharded weights, and the same on every rank.
+        return value.full_tensor()
     if get_world_size() == 1:
         return value
     total = value.clone()
