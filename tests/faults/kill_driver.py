@@ -19,12 +19,13 @@ import torch
 from mmckpt.policy.retention import AnyOf, KeepBest, KeepLast
 from mmckpt.progress import Progress
 from mmckpt.state.snapshot import Snapshot
-from mmckpt.store import CheckpointStore, load_checkpoint
+from mmckpt.store import CheckpointStore, StagedCheckpoint, load_checkpoint
+from mmckpt.store.unit import STATE
 
 RETENTION = AnyOf(KeepLast(2), KeepBest('best:AP', 1, 'greater'))
 
 
-def train(directory: Path, acknowledge: int, background: bool) -> None:
+def train(directory: Path, acknowledge: int, background: bool, folders: bool) -> None:
     """Resume and save for ever; write the number of each step that is safe to the pipe."""
     newest = CheckpointStore.read(directory).latest_valid()
     store = CheckpointStore(directory, retention=RETENTION, pointer=directory / 'last_checkpoint',
@@ -39,12 +40,22 @@ def train(directory: Path, acknowledge: int, background: bool) -> None:
         state = {'meta': {'epoch': step, 'iter': step}, 'state_dict': {'w': weight}, 'mmckpt': {}}
         # Every seventh file is written twice, as by a resume from an older one: the name is replaced.
         for _ in range(1 if step % 7 else 2):
-            store.write(name, state, progress=Progress(step, step), roles=('periodic',), val_pending=True)
+            store.write(name, staged(store, name, state) if folders else state, progress=Progress(step, step),
+                        roles=('periodic',), val_pending=True)
         validate(store, step)
         if background and step % 4:
             continue
         store.wait()
         os.write(acknowledge, f'{step}\n'.encode())
+
+
+def staged(store: CheckpointStore, name: str, state: dict) -> StagedCheckpoint:
+    """Write a state as a directory of two files, as a strategy does."""
+    unit = store.stage_checkpoint(name)
+    (unit.path / 'parts').mkdir(parents=True)
+    torch.save(state, unit.path / STATE)
+    torch.save(state['state_dict'], unit.path / 'parts/rank0.pth')
+    return unit
 
 
 def validate(store: CheckpointStore, step: int) -> None:
@@ -55,13 +66,13 @@ def validate(store: CheckpointStore, step: int) -> None:
     store.amend([name, f'best_AP_{name}'], metrics={'AP': step / 1000}, val_pending=False)
 
 
-def killed_once(directory: Path, seconds: float, background: bool) -> int:
+def killed_once(directory: Path, seconds: float, background: bool, folders: bool) -> int:
     """Let a process train for a while, kill it; return the last step that it called safe."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            train(directory, write, background)
+            train(directory, write, background, folders)
         finally:
             os._exit(1)
     os.close(write)
@@ -89,7 +100,10 @@ def inspect(directory: Path, safe: int) -> list[str]:
         fault = view.verify(record)
         if fault is not None:
             problems.append(f'{record.name}: {fault}')
-        elif load_checkpoint(directory / record.name)['state_dict']['w'].unique().tolist() != [record.epoch]:
+            continue
+        path = directory / record.name
+        whole = load_checkpoint(path / STATE if path.is_dir() else path)
+        if whole['state_dict']['w'].unique().tolist() != [record.epoch]:
             problems.append(f'{record.name} holds another step')
     best = view.best('AP')
     if safe >= 3 and (best is None or best.epoch < safe - safe % 3):
@@ -97,12 +111,12 @@ def inspect(directory: Path, safe: int) -> list[str]:
     return problems
 
 
-def main(directory: Path, kills: int, seed: int) -> None:
+def main(directory: Path, kills: int, seed: int, folders: bool) -> None:
     torch.set_num_threads(1)
     rng = random.Random(seed)
     problems, steps = [], []
     for i in range(kills):
-        safe = killed_once(directory, rng.uniform(0, 0.15), background=bool(i % 2))
+        safe = killed_once(directory, rng.uniform(0, 0.15), bool(i % 2), folders)
         problems += [f'kill {i}: {problem}' for problem in inspect(directory, safe)]
         steps.append(safe)
     # One last start clears away what the killed processes left.
@@ -115,4 +129,4 @@ def main(directory: Path, kills: int, seed: int) -> None:
 
 
 if __name__ == '__main__':
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:] == ['directories'])
