@@ -42,7 +42,8 @@ def test_callbacks_of_lightning_are_mapped_or_named_with_the_reason(mmckpt, tmp_
     assert status == 0 and 'EMA ' in out and 'not mapped: callback Timer: a limit of time' in err
     assert 'scheduler: MMEngine has no schedule that goes over to the rate of stochastic' in err
     assert 'StochasticWeightAveraging' not in err
-    before, after = (torch.load(tmp_path / name, weights_only=True) for name in ('last.ckpt', 'out.pth'))
+    # The last Lightning for Python 3.9 puts an object of torch into its file.
+    before, after = (torch.load(tmp_path / name, weights_only=name == 'out.pth') for name in ('last.ckpt', 'out.pth'))
     state = before['callbacks']['StochasticWeightAveraging']
     for name, average in state['average_model_state'].items():
         assert torch.equal(after['state_dict'][name], average)

@@ -14,7 +14,8 @@ from mmckpt.state.digest import CLOCK_KEYS, digest
 from mmckpt.store import CheckpointStore, find_checkpoint
 from mmckpt.store.unit import STATE
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(torch.cpu.Stream, 'record_event'),
+                                                   reason='fully_shard of this torch needs a GPU')]
 # What torch says of its own classes when shards are read as a file.
 pytest.importorskip('torch.distributed.fsdp')
 
