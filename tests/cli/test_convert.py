@@ -181,6 +181,27 @@ def test_averaged_weights_that_are_not_there_are_not_published(mmckpt, trained, 
     assert status == 2 and 'one set of weights only' in err and not list(tmp_path.iterdir())
 
 
+def test_paths_of_the_authors_machine_are_named_and_stripped_on_request(mmckpt, tmp_path):
+    config = '''data_root = '/home/ann/data/coco/'
+dataset = dict(ann_file="/home/ann/data/coco/train.json", prefix='images/', url='https://host/a')
+mapping = {'C:\\\\runs\\\\x': '~/cache', 'a': "it's /not/one"}
+work_dir = '/home/ann/runs'
+'''
+    torch.save({'meta': {'cfg': config, 'hyper_parameters': {'root': '/mnt/set', 'rate': 1}}, 'message_hub': {},
+                'state_dict': foreign.net().state_dict()}, tmp_path / 'a.pth')
+    status, out, err = mmckpt('publish', tmp_path / 'a.pth')
+    assert status == 0 and '/home/ann/data/coco/, /home/ann/data/coco/train.json' in err and 'and 3 more' in err
+    assert load_checkpoint(out.splitlines()[-1])['meta']['cfg'] == config
+    status, out, err = mmckpt('publish', tmp_path / 'a.pth', '--strip-paths')
+    meta = load_checkpoint(out.splitlines()[-1])['meta']
+    assert (status, err) == (0, '') and meta['hyper_parameters'] == {'root': 'set', 'rate': 1}
+    assert meta['cfg'] == '''data_root = 'coco/'
+dataset = dict(ann_file="train.json", prefix='images/', url='https://host/a')
+mapping = {'x': 'cache', 'a': "it's /not/one"}
+work_dir = 'runs'
+'''
+
+
 def test_a_published_name_is_not_published_twice_over(mmckpt, trained, tmp_path):
     first = mmckpt('publish', trained / 'epoch_2.pth', '--out', tmp_path)[1].splitlines()[-1]
     second = mmckpt('publish', first)[1].splitlines()[-1]
