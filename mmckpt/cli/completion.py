@@ -15,6 +15,9 @@ EXAMPLES = """  echo 'eval "$(%(prog)s bash)"' >> ~/.bashrc
 
 The script knows the commands of this version and starts no Python, so that it answers at once; print it anew after an
 update."""
+EXIT_STATUS = """exit status:
+  0    the script is printed
+  2    the shell is not known"""
 
 _BASH = """_mmckpt() {
     local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" command="${COMP_WORDS[1]}" words=''

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from mmengine.dist import is_main_process
 
@@ -13,13 +16,28 @@ from mmengine.dist import is_main_process
 def say(text: str) -> None:
     """Print a line of mmckpt's own, once for all ranks."""
     if is_main_process():
-        print(f'mmckpt: {text}', flush=True)
+        print(fitted(f'mmckpt: {text}', hang=2), flush=True)
 
 
 def warn(text: str) -> None:
     """Print a warning to stderr, once for all ranks."""
     if is_main_process():
-        print(f'mmckpt: warning: {text}', file=sys.stderr, flush=True)
+        print(fitted(f'mmckpt: warning: {text}', hang=2, stream=sys.stderr), file=sys.stderr, flush=True)
+
+
+def fitted(text: str, hang: int = 0, stream: TextIO | None = None) -> str:
+    """Return a text broken between words where a terminal would break it anywhere; unchanged for a file or pipe.
+
+    Args:
+        text (str): Its own line breaks and leading blanks stay.
+        hang (int): Blanks before what goes on in the next line. Defaults to 0.
+        stream (file object, optional): Where it will be printed. Defaults to None, stdout.
+    """
+    if not (stream or sys.stdout).isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    return '\n'.join(textwrap.fill(line, width, subsequent_indent=' ' * hang, break_long_words=False,
+                                   break_on_hyphens=False) for line in text.split('\n'))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from mmckpt.cli.checkpoint_table import shown_bytes
-from mmckpt.cli.console import say, warn
+from mmckpt.cli.console import fitted, say, warn
 from mmckpt.cli.named_file import named_file
 from mmckpt.errors import UsageError
 from mmckpt.files import open_file
@@ -19,14 +19,18 @@ from mmckpt.files.outline import clean, printable
 from mmckpt.files.writing import write_file
 
 HELP = 'turn a checkpoint of another program into one that can be resumed here, or back'
-EXAMPLES = """  %(prog)s lightning.ckpt epoch_12.pth --map 'model.=>' --metric val_loss=loss
+EXAMPLES = """  %(prog)s lit.ckpt epoch_12.pth --map 'model.=>' --metric val_loss=loss
   %(prog)s last.pth resume.pth --epoch 30 --iter 24000
-  %(prog)s weights.pth backbone.pth --map-regex '^encoder\\.(\\d+)=>backbone.layer\\1' --drop '^head' --weights-only
+  %(prog)s gan.ckpt epoch_12.pth --optimizers generator,discriminator
+  %(prog)s in.pth out.pth --map-regex '^enc\\.(\\d+)=>layer\\1' --drop '^fc'
   %(prog)s work_dirs/run/epoch_10.pth model.safetensors
   %(prog)s work_dirs/run/epoch_10.pth lightning.ckpt
 
 The form of OUT follows from its name: .safetensors (weights and meta), .ckpt (Lightning), anything else MMEngine's.
 Reads what inspect reads. Nothing in IN is executed. What could not be mapped is listed, with the reason."""
+EXIT_STATUS = """exit status:
+  0    OUT is written, with all that could be mapped
+  2    nothing is written; the message says why"""
 
 FORMS = ('mmengine', 'lightning', 'safetensors')
 
@@ -77,7 +81,7 @@ def _report(converted: Converted, title: str) -> None:
     say(title)
     width = max(map(len, converted.kept), default=0)
     for part, text in converted.kept.items():
-        print(f'  {clean(part).ljust(width)}  {clean(text)}')
+        print(fitted(f'  {clean(part).ljust(width)}  {printable(text)}', hang=width + 4))
     for part, reason in converted.lost.items():
         warn(f'not mapped: {clean(part)}: {printable(reason)}')
 

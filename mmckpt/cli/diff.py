@@ -7,6 +7,7 @@ import json
 import sys
 from dataclasses import asdict
 
+from mmckpt.cli.console import fitted
 from mmckpt.cli.named_file import named_file
 from mmckpt.errors import UsageError
 from mmckpt.files import open_file
@@ -17,8 +18,13 @@ EXAMPLES = """  %(prog)s work_dirs/a/epoch_10.pth work_dirs/b/epoch_10.pth
   %(prog)s epoch_10.pth epoch_11.pth --part config optimizer
   %(prog)s model.safetensors lightning.ckpt --atol 1e-6 && echo the same
 
-Exit status 0: equal, 1: different. Times and names of runs, which differ between any two runs, are counted and do not
-make files different; --clocks lists them. Files of two forms (Lightning and MMEngine) are compared by their weights."""
+Times and names of runs, which differ between any two runs, are counted and do not make files different; --clocks
+lists them. Files of two forms (Lightning and MMEngine) are compared by their weights. Of a tensor, the values are shown
+where it differs most."""
+EXIT_STATUS = """exit status:
+  0    the files are equal
+  1    they differ
+  2    one of them cannot be read; the message says why"""
 
 _MOST_LINES = 12
 
@@ -58,8 +64,8 @@ def _print(found: list[Difference], clocks: int, most: int | None) -> None:
         entries = sorted((d for d in found if d.part == part), key=lambda d: (d.kind == 'value', -d.size))
         print(f'{part}: {len(entries)} difference{"s" if len(entries) > 1 else ""}' + _largest(entries))
         for d in entries[:most]:
-            gap = f'  differs by {d.size:.3g}' if d.size else ''
-            print(f'  {d.path or d.part}: {d.first} -> {d.second}{gap}')
+            gap = f', by {d.size:.3g}{" at most" if "elements)" in d.second else ""}' if d.size else ''
+            print(fitted(f'  {d.path or d.part}: {d.first} -> {d.second}{gap}', hang=4))
         if most is not None and len(entries) > most:
             print(f'  ... and {len(entries) - most} more; --all lists them')
     if not found:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from typing import Any
 
 from mmckpt.cli.checkpoint_table import shown_bytes
+from mmckpt.cli.console import fitted
 from mmckpt.cli.inspect_facts import facts_of, summary_lines
 from mmckpt.cli.inspect_tree import print_outline
 from mmckpt.cli.named_file import named_file
@@ -25,8 +27,11 @@ EXAMPLES = """  %(prog)s work_dirs/run/epoch_10.pth
   %(prog)s downloaded.pth && echo 'nothing in it runs code'
 
 Reads MMEngine, mmcv 1.x and Lightning checkpoints, hand-written dicts, plain weights, old torch files, pickles,
-safetensors and directories of torch.distributed.checkpoint. Exit status 1: the file would run code if it were loaded
-the old way, or --stats found NaN or infinity."""
+safetensors and directories of torch.distributed.checkpoint."""
+EXIT_STATUS = """exit status:
+  0    nothing was found wrong with the file
+  1    it would run code if it were loaded the old way, or --stats found NaN or infinity
+  2    it cannot be read; the message says why"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,22 +63,25 @@ def run(args: argparse.Namespace) -> int:
 
 def _print(content: Content, root: Line, chosen: list[Line] | None, stats: dict[str, Statistics | None]) -> None:
     for line in summary_lines(content, anatomy(content.tree)):
-        print(line)
+        # Under the text, behind the name of the row.
+        print(fitted(line, hang=len(line) - len(re.sub(r'^  .*?\S  +', '', line))))
     print()
     print_outline(root, chosen, stats)
     sys.stdout.flush()
     for text in content.notes:
-        print(f'note: {printable(text)}')
+        print(fitted(f'note: {printable(text)}', hang=2))
     for name, arguments in content.dangerous.items():
-        print(f'HOSTILE: loading it the old way would call {clean(name)}{clean(arguments)}; do not load it with '
-              'weights_only=False')
+        print(fitted(f'HOSTILE: loading it the old way would call {clean(name)}{clean(arguments)}; do not load it '
+                     'with weights_only=False', hang=2))
     harmless = [name for name in content.classes if name not in content.dangerous]
     if harmless:
-        print(f'classes: it holds objects of {", ".join(map(clean, harmless[:8]))}'
-              + (f' and {len(harmless) - 8} more' if len(harmless) > 8 else '')
-              + ', which are shown as names here; torch.load(weights_only=True) refuses them')
-    for line, text in _findings(root, stats):
-        print(f'{line}: {text}')
+        more = f' and {len(harmless) - 8} more' if len(harmless) > 8 else ''
+        stock = all(name.startswith('mmengine.') for name in harmless)
+        print(fitted(f'classes: it holds objects of {", ".join(map(clean, harmless[:8]))}{more}, which '
+                     + ('torch.load(weights_only=True) reads after import mmckpt only' if stock else
+                        'are shown as names here; torch.load(weights_only=True) refuses them'), hang=2))
+    for path, text in _findings(root, stats):
+        print(fitted(f'{path}: {text}', hang=2))
 
 
 def _findings(root: Line, stats: dict[str, Statistics | None]) -> list[tuple[str, str]]:

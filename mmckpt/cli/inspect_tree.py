@@ -10,7 +10,7 @@ from mmckpt.files.outline import Line
 from mmckpt.files.values import Statistics
 
 _MOST_LINES = 100
-_WIDEST_NAME, _WIDEST_VALUE, _NARROWEST_VALUE = 52, 60, 14
+_WIDEST_NAME, _NARROWEST_NAME, _WIDEST_VALUE, _NARROWEST_VALUE = 52, 24, 60, 14
 _COLUMNS = ('', 'value', 'dtype', 'size', 'share')
 
 
@@ -46,7 +46,8 @@ def _count(line: Line, depth: int) -> int:
 
 def _shown(line: Line) -> list[Line]:
     """What is listed below a line: the moments of each parameter, and what is nested deep, are a single line."""
-    if line.name == 'state' and all(child.name.isdigit() for child in line.below):
+    if line.text.endswith(' logged') or (
+            line.name == 'state' and all(child.name.isdigit() for child in line.below)):
         return []
     return line.below if line.tensors or line.path.count('.') < 1 else []
 
@@ -66,7 +67,7 @@ def _walk(line: Line, root: Line, indent: str, depth: int,
 
 def _row(line: Line, name: str, total: int, stats: dict[str, Statistics | None]) -> list[str]:
     text = line.text
-    if line.tensors and line.ref is None:
+    if line.tensors and line.ref is None and not line.text:
         text = f'{line.tensors} tensor{"s" if line.tensors > 1 else ""}'
     size = shown_bytes(line.nbytes) if line.tensors and line.nbytes < 1 << 62 else '?' if line.tensors else ''
     share = f'{100 * line.nbytes / total:.1f} %' if line.tensors and 0 < total < 1 << 62 else ''
@@ -96,17 +97,36 @@ def _print_aligned(columns: list[str], rows: list[tuple[str, list[str]]]) -> Non
         # The paths that --keys lists are there to be copied, names in a tree are not.
         widths[0] = min(widths[0], _WIDEST_NAME)
     console = Console(soft_wrap=True)
-    if drawn:
-        widths[1] = max(_NARROWEST_VALUE, widths[1] - max(0, sum(widths) + 2 * len(widths) - console.width))
+    shown = _fitted(widths, console.width) if drawn else range(len(widths))
     for row in cells:
-        line = [_cut(cell, width).rjust(width) if i in (3, 4) else _cut(cell, width).ljust(width)
-                for i, (cell, width) in enumerate(zip(row, widths))]
+        line = [_cut(row[i], widths[i]).rjust(widths[i]) if i in (3, 4) else _cut(row[i], widths[i]).ljust(widths[i])
+                for i in shown]
+        while not line[-1].strip() and len(line) > 1:
+            line.pop()
+        line[-1] = line[-1].rstrip()
         if not drawn:
             print('  '.join(line).rstrip())
             continue
         bad = len(row) > 5 and ('NaN' in row[5] or 'inf' in row[5])
         styles = ['bold red' if bad else '', 'cyan', 'green', '', 'dim', 'bold red' if bad else '']
-        console.print(Text('  ').join(Text(cell, style=style) for cell, style in zip(line, styles)))
+        console.print(Text('  ').join(Text(cell, style=styles[i]) for cell, i in zip(line, shown)))
+
+
+def _fitted(widths: list[int], width: int) -> list[int]:
+    """Narrow the columns of values and names until a row fits, and leave columns out where that is not enough."""
+    shown = list(range(len(widths)))
+
+    def too_much() -> int:
+        return max(0, sum(widths[i] for i in shown) + 2 * (len(shown) - 1) - width)
+
+    widths[1] = max(min(widths[1], _NARROWEST_VALUE), widths[1] - too_much())
+    # With the values of --stats a row is long; the share, the size and the dtype say least then.
+    for i in (4, 3, 2) if len(widths) > 5 else ():
+        if max(0, too_much() - (widths[0] - _NARROWEST_NAME)):
+            shown.remove(i)
+    if len(widths) > 5:
+        widths[0] = max(min(widths[0], _NARROWEST_NAME), widths[0] - too_much())
+    return shown
 
 
 def _cut(text: str, width: int) -> str:

@@ -28,10 +28,12 @@ from mmckpt.cli import (
     verify,
     watch,
 )
+from mmckpt.cli.help_text import HelpFormatter
 from mmckpt.errors import MMCkptError
 from mmckpt.files.outline import printable
 
-# A command is a module with HELP, EXAMPLES, add_arguments(parser) and run(args) -> exit status.
+# A command is a module with HELP, EXAMPLES, add_arguments(parser) and run(args) -> exit status; and with EXIT_STATUS
+# where that is not the one below.
 GROUPS: dict[str, dict[str, Any]] = {
     'train and evaluate': {
         'train': train,
@@ -62,11 +64,11 @@ GROUPS: dict[str, dict[str, Any]] = {
 COMMANDS: dict[str, Any] = {name: module for group in GROUPS.values() for name, module in group.items()}
 
 EXAMPLES = """examples:
-  mmckpt train config.py --safe            any OpenMMLab config, with checkpoints that cannot be lost
-  mmckpt train config.py --resume          go on from the newest checkpoint that is sound
-  mmckpt ls work_dirs/config               what is there, and how each training ended
-  mmckpt inspect downloaded.pth            what a file holds, without running anything in it
-  mmckpt COMMAND --help                    arguments, examples and exit status of a command"""
+  mmckpt train config.py --safe    any OpenMMLab config, with safe checkpoints
+  mmckpt train config.py --resume  go on from the newest sound checkpoint
+  mmckpt ls work_dirs/config       what is there, how each training ended
+  mmckpt inspect downloaded.pth    what a file holds; nothing in it is run
+  mmckpt COMMAND --help            arguments, examples, exit status"""
 
 EXIT_STATUS = """exit status:
   0    finished
@@ -101,7 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='mmckpt', usage='mmckpt [-h] [--version] COMMAND ...',
         description=f'Safe training for MMEngine and OpenMMLab projects.\n\n{_listing()}',
-        epilog=f'{EXAMPLES}\n\n{EXIT_STATUS}', formatter_class=argparse.RawDescriptionHelpFormatter)
+        epilog=f'{EXAMPLES}\n\n{EXIT_STATUS}', formatter_class=HelpFormatter)
     parser.add_argument('--version', action='version', version=f'mmckpt {__version__}')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND', prog='mmckpt',
                                      help=argparse.SUPPRESS)
@@ -125,9 +127,9 @@ def _listing() -> str:
 
 
 def _describe(parser: argparse.ArgumentParser, module: Any) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.formatter_class = HelpFormatter
     parser.description = module.HELP[:1].upper() + module.HELP[1:] + '.'
-    parser.epilog = f'examples:\n{module.EXAMPLES}\n\n{EXIT_STATUS}'
+    parser.epilog = f"examples:\n{module.EXAMPLES}\n\n{getattr(module, 'EXIT_STATUS', EXIT_STATUS)}"
     module.add_arguments(parser)
     parser.set_defaults(run=module.run)
 

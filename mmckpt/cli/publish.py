@@ -19,8 +19,13 @@ from mmckpt.files.writing import write_file
 
 HELP = 'write the weights of a checkpoint to a file that is named after its SHA-256, to hand out'
 EXAMPLES = """  %(prog)s work_dirs/run/best_coco_AP_epoch_210.pth
-  %(prog)s work_dirs/run/epoch_210.pth --name td-hm_res50 --out models --weights ema
-  %(prog)s lightning.ckpt --safetensors"""
+  %(prog)s work_dirs/run/epoch_210.pth --name td-hm_res50 --out models
+  %(prog)s lightning.ckpt --safetensors --weights ema
+
+Prints the path of the file. It has the config, so that mmckpt.load builds the model from it alone."""
+EXIT_STATUS = """exit status:
+  0    the file is written
+  2    nothing is written; the message says why"""
 
 # A resume needs them, a user of the weights does not; paths and dates of the author stay at home.
 _PRIVATE_META = ('experiment_name', 'time', 'seed', 'hook_msgs', 'env_info', 'exp_name')

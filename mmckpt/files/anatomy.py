@@ -51,8 +51,11 @@ def _mmengine(tree: dict, meta: dict) -> Anatomy:
     for key, value in info.items() if isinstance(info, dict) else []:
         score = number(value) if isinstance(key, str) and key.startswith('best_score') else None
         if score is not None:
-            name = key[len('best_score'):].lstrip('_')
-            found.best[name or 'save_best'] = Best(score, str(info.get(key.replace('score', 'ckpt', 1), '')))
+            path = str(info.get(key.replace('score', 'ckpt', 1), ''))
+            # A single metric has its name in the name of the file alone.
+            file = re.search(r'best_(.+?)_(epoch|iter)_\d+', path)
+            name = key[len('best_score'):].lstrip('_') or (file.group(1) if file else 'save_best')
+            found.best[name] = Best(score, path)
     if len(found.best) > 1:
         found.best.pop('save_best', None)
     own = tree.get('mmckpt')

@@ -170,7 +170,10 @@ class _Conversion:
             return
         found = [self.reader.tree(s, {}) for s in self.parts.schedulers]
         states: Any
-        states, kept, lost = schedulers_of_several(self.named, found) if self.named else mapped_schedulers(found)
+        meta = self.out.checkpoint['meta']
+        count = meta['iter'] if meta['iter'] != meta['epoch'] else None
+        states, kept, lost = (schedulers_of_several(self.named, found, count) if self.named
+                              else mapped_schedulers(found, count))
         if states:
             self.out.checkpoint['param_schedulers'] = states
         self.out.kept.update(kept)

@@ -176,12 +176,14 @@ def _value_change(left: torch.Tensor, right: torch.Tensor, path: str) -> Iterato
     unequal = left.ne(right) & ~(left.isnan() & right.isnan())
     count = int(unequal.sum())
     if count:
-        gap = (left[unequal].double() - right[unequal].double()).abs()
+        pair = left[unequal], right[unequal]
+        gap = (pair[0].double() - pair[1].double()).abs()
         finite = gap[gap.isfinite()]
         size = float(finite.max()) if finite.numel() else float('inf')
-        at = int(torch.nonzero(unequal.reshape(-1))[0])
-        yield _difference(path, 'value', f'{left.reshape(-1)[at].item():.6g}', f'{right.reshape(-1)[at].item():.6g} '
-                          f'({count} of {unequal.numel()} elements)', size)
+        # Where the difference is largest, so that what is shown is what is summed up.
+        at = int(torch.where(gap.isfinite(), gap, -1.0).argmax())
+        of = f' ({count} of {unequal.numel()} elements)' if unequal.numel() > 1 else ''
+        yield _difference(path, 'value', f'{pair[0][at].item():.6g}', f'{pair[1][at].item():.6g}{of}', size)
 
 
 def _values(ref: TensorRef | ArrayRef) -> torch.Tensor | None:

@@ -45,7 +45,8 @@ def misfit_of_several(states: Mapping[str, Mapping[str, Any]], weights: Mapping[
     return None
 
 
-def schedulers_of_several(optimizers: Mapping[str, Mapping[str, Any]], states: Sequence[Any]
+def schedulers_of_several(optimizers: Mapping[str, Mapping[str, Any]], states: Sequence[Any],
+                          iterations: int | None = None
                           ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str], dict[str, str]]:
     """Give schedulers, of which a file has only a list, to the optimizers that they belong to.
 
@@ -56,6 +57,7 @@ def schedulers_of_several(optimizers: Mapping[str, Mapping[str, Any]], states: S
     Args:
         optimizers (Mapping[str, dict]): States of the optimizers, by name, in the order of the file.
         states (Sequence[dict]): States of schedulers, in the order of the file.
+        iterations (int, optional): As :func:`mmckpt.files.schedules.mapped_schedulers` takes them.
 
     Returns:
         tuple: States for MMEngine's schedulers by optimizer, what was kept, and what was lost and why.
@@ -72,7 +74,7 @@ def schedulers_of_several(optimizers: Mapping[str, Mapping[str, Any]], states: S
         if rates is not None and rates != [group['lr'] for group in groups]:
             return {}, {}, {'schedulers': (f'that of {name} stands at the rate {rates}, and the optimizer at '
                                            f"{[group['lr'] for group in groups]}")}
-        empty[name], *reports = mapped_schedulers([state])
+        empty[name], *reports = mapped_schedulers([state], iterations)
         for report, target in zip(reports, (kept, lost)):
             target.update({f'{name} {part}': text for part, text in report.items()})
     return empty, kept, lost

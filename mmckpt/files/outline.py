@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,10 +68,17 @@ def outline(tree: Any, name: str = '', path: str = '') -> Line:
     line.nbytes = sum(child.nbytes for child in line.below)
     line.tensors = sum(child.tensors for child in line.below)
     if isinstance(tree, Opaque):
-        line.text = f'<{clean(tree.name)}>'
+        line.text = _history(tree) or f'<{clean(tree.name)}>'
     elif not line.tensors:
         line.text = f'{len(line.below)} entries' if line.below else 'empty'
     return line
+
+
+def _history(tree: Opaque) -> str:
+    """What MMEngine has logged of one value is an object of its own, of which only the length is of interest."""
+    state = tree.state if tree.name == 'mmengine.logging.history_buffer.HistoryBuffer' else None
+    values = state.get('_log_history') if isinstance(state, dict) else None
+    return f'{math.prod(values.shape)} logged' if isinstance(values, ArrayRef) else ''
 
 
 def matching(line: Line, pattern: str) -> Iterator[Line]:

@@ -69,12 +69,12 @@ def settings_of(kind: str, state: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, **{'CosineAnnealingLR': {'eta_min_ratio': None}, 'PolyLR': {'eta_min': 0.0}}.get(kind, {})}
 
 
-def written(kind: str, state: Mapping[str, Any], begin: int, end: int | None) -> str:
+def written(kind: str, state: Mapping[str, Any], begin: int, end: int | None, by_epoch: bool = True) -> str:
     """Return MMEngine's scheduler as one writes it in a config.
 
     Example:
         >>> written('LinearLR', dict(start_factor=0.1, end_factor=1.0, total_iters=5, last_epoch=2), 0, 6)
-        'LinearLR(start_factor=0.1, end_factor=1.0, end=6)'
+        "dict(type='LinearLR', start_factor=0.1, end_factor=1.0, end=6)"
     """
     parts = {name: state[name] for name in _KINDS.get(kind, ()) if name != 'total_iters'}
     if kind == 'MultiStepLR':
@@ -83,6 +83,7 @@ def written(kind: str, state: Mapping[str, Any], begin: int, end: int | None) ->
     if kind == 'ReduceOnPlateauLR':
         parts = {key: value for key, value in settings_of(kind, state).items() if key in ('rule', 'factor', 'patience')}
     if kind == 'OneCycleLR':
+        # The greatest rate comes with the groups of the optimizer.
         parts = dict(total_steps=state['total_steps'], anneal_strategy=state.get('_anneal_func_type', 'cos'),
                      three_phase=len(state['_schedule_phases']) == 3)
     if kind == 'CosineRestartLR':
@@ -92,7 +93,7 @@ def written(kind: str, state: Mapping[str, Any], begin: int, end: int | None) ->
     else:
         texts = [f'{name}={value!r}' for name, value in parts.items()]
     texts += [f'begin={begin}'] * bool(begin) + [f'end={end}'] * (end is not None)
-    return f'{kind}({", ".join(texts)})'
+    return f'dict({", ".join([f"type={kind!r}", *texts, *["by_epoch=False"] * (not by_epoch)])})'
 
 
 def misplaced(state: Mapping[str, Any]) -> str | None:

@@ -16,13 +16,16 @@ _PLATEAU = {'min_values': 'min_lrs', 'threshold_rule': 'threshold_mode'}
 _MODES = {'less': 'min', 'greater': 'max'}
 
 
-def mapped_schedulers(states: list[Any]) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, str]]:
+def mapped_schedulers(states: list[Any], iterations: int | None = None
+                      ) -> tuple[list[dict[str, Any]], dict[str, str], dict[str, str]]:
     """Turn states of PyTorch's schedulers into states for MMEngine's, in the same order.
 
     A chain becomes the several schedulers that MMEngine has in its place.
 
     Args:
         states (list[dict]): One a scheduler.
+        iterations (int, optional): Completed ones; a scheduler that has made as
+            many steps counts them. Defaults to None, all count epochs.
 
     Returns:
         tuple: The states (an empty one for each scheduler that cannot be
@@ -36,7 +39,7 @@ def mapped_schedulers(states: list[Any]) -> tuple[list[dict[str, Any]], dict[str
         [{'begin': 0, 'last_step': 3, '_global_step': 3, 'base_values': [0.01], '_last_value': [0.005], 'step_size': 2,
           'gamma': 0.5}]
         >>> kept
-        {'scheduler': '3 steps made, lr [0.005]; in a config: StepLR(step_size=2, gamma=0.5)'}
+        {'scheduler': "3 steps made, lr [0.005]; in a config: dict(type='StepLR', step_size=2, gamma=0.5)"}
     """
     found: list[dict[str, Any]] = []
     kept, lost = {}, {}
@@ -52,7 +55,7 @@ def mapped_schedulers(states: list[Any]) -> tuple[list[dict[str, Any]], dict[str
             if part.reason:
                 lost[name] = part.reason
             else:
-                kept[name] = _shown(part, rates)
+                kept[name] = _shown(part, rates, part.made != iterations)
             if part.kind == 'OneCycleLR' and part.state.get('cycle_momentum'):
                 lost[f'momentum of {name}'] = ("the cycle moves the momentum as well, which MMEngine's OneCycleLR "
                                                'leaves where it is now; the learning rates are the same')
@@ -92,11 +95,11 @@ def _mapped(part: Part, rates: Any) -> dict[str, Any]:
     return {**new, **(settings_of(part.kind, part.state) if part.kind else {})}
 
 
-def _shown(part: Part, rates: Any) -> str:
+def _shown(part: Part, rates: Any, by_epoch: bool) -> str:
     if not part.kind:
         return f'finished at step {part.end}'
     state = f'{part.made} steps made, lr {rates}' if part.begin <= part.made else f'begins at step {part.begin}'
-    return f'{state}; in a config: {written(part.kind, part.state, part.begin, part.end)}'
+    return f'{state}; in a config: {written(part.kind, part.state, part.begin, part.end, by_epoch)}'
 
 
 def _counted(state: Mapping[str, Any]) -> dict[str, Any]:

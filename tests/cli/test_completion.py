@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 
@@ -106,9 +107,20 @@ def test_help_lists_all_commands_in_groups_with_examples_and_exit_statuses(capsy
 
 
 @pytest.mark.parametrize('name', list(COMMANDS))
-def test_every_command_has_examples_that_it_understands_and_says_how_it_ends(name, capsys):
+def test_every_command_has_examples_that_it_understands_and_says_how_it_ends(name, capsys, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '80')
     with pytest.raises(SystemExit):
         build_parser().parse_args([name, '--help'])
     out = capsys.readouterr().out
     assert f'  mmckpt {name}' in out or f'mmckpt {name} ' in out
     assert 'exit status:' in out and '%(prog)s' not in out
+    # Commands are there to be copied; all else is broken between words.
+    assert all(len(line) <= 80 or line.startswith('  ') for line in out.splitlines())
+    assert re.search(r'^  2    \S', out, re.M)
+
+
+def test_the_help_of_a_command_that_writes_a_file_names_its_own_exit_statuses_only(capsys):
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(['convert', '--help'])
+    out = capsys.readouterr().out
+    assert '  0    OUT is written' in out and 'PreemptionHook' not in out

@@ -39,7 +39,7 @@ def test_each_kind_of_change_is_found_where_it_is(mmckpt, trained, tmp_path):
     found = {d.path: d for d in differences(open_file(trained / 'epoch_2.pth'), open_file(tmp_path / 'b.pth'))}
     value = found.pop(f'state_dict.{name}')
     assert (value.part, value.kind) == ('weights', 'value') and value.size == pytest.approx(0.5)
-    assert '(2 of 5120 elements)' in value.second and value.first == f'{before[0, 0].item():.6g}'
+    assert '(2 of 5120 elements)' in value.second and value.first == f'{before[1, 0].item():.6g}'
     assert found.pop('state_dict.extra').first == '(absent)'
     assert found.pop('state_dict.body.5.bias').kind == 'shape'
     assert found.pop('train_cfg.max_epochs') == Difference('config', 'train_cfg.max_epochs', 'value', '2', '3')
@@ -57,7 +57,7 @@ def test_tolerance_nan_and_clocks(mmckpt, tmp_path):
     torch.save({'w': torch.tensor([1.0 + 2 ** -10, float('nan')])}, tmp_path / 'c.pth')
     assert mmckpt('diff', tmp_path / 'a.pth', tmp_path / 'b.pth')[0] == 0
     status, out, _ = mmckpt('diff', tmp_path / 'a.pth', tmp_path / 'c.pth')
-    assert status == 1 and 'differs by 0.000977' in out
+    assert status == 1 and ', by 0.000977 at most' in out
     assert mmckpt('diff', tmp_path / 'a.pth', tmp_path / 'c.pth', '--atol', 0.001)[0] == 0
     for name, time in (('d', 'now'), ('e', 'then')):
         torch.save({'meta': {'time': time}, 'state_dict': {'w': torch.ones(1)}}, tmp_path / f'{name}.pth')
@@ -79,6 +79,16 @@ def test_sparse_and_quantized_tensors_are_compared_by_what_they_stand_for(mmckpt
     assert status == 1 and out.count('2.5 -> 5 (2 of 2 elements)') == 2 and '2.5 -> 5 (2 of 6 elements)' in out
     _, out, _ = mmckpt('diff', tmp_path / 'a.pth', tmp_path / 'c.pth')
     assert out.count('2 stored elements -> 2 stored elements at other places') == 2
+
+
+def test_the_values_shown_are_those_that_differ_most_and_lines_fit_a_terminal(mmckpt, on_terminal, tmp_path):
+    name = 'backbone.stage.0.block.1.a_layer_with_a_long_name.weight'
+    torch.save({name: torch.tensor([1.0, 2.0, 3.0])}, tmp_path / 'a.pth')
+    torch.save({name: torch.tensor([1.5, -2.0, 3.0])}, tmp_path / 'b.pth')
+    _, out, _ = mmckpt('diff', tmp_path / 'a.pth', tmp_path / 'b.pth')
+    assert f'{name}: 2 -> -2 (2 of 3 elements), by 4 at most' in out
+    shown = on_terminal(80, 'diff', tmp_path / 'a.pth', tmp_path / 'b.pth')
+    assert max(map(len, shown)) <= 80 and f'{name}: 2 ->' in '\n'.join(shown)
 
 
 def test_files_of_two_forms_are_compared_by_their_weights(mmckpt, tmp_path):

@@ -73,6 +73,16 @@ def test_many_tensors_are_folded_and_a_terminal_gets_a_tree_in_its_width(mmckpt,
     assert any(line.startswith('└─ layer19') for line in shown) and max(map(len, shown[2:])) <= 80
 
 
+@pytest.mark.parametrize('columns', [80, 120])
+def test_values_and_facts_fit_the_terminal_and_what_was_logged_is_one_line(on_terminal, trained, columns):
+    shown = on_terminal(columns, 'inspect', trained / 'epoch_2.pth', '--stats')
+    # A path stays whole.
+    assert max(len(line) for line in shown[1:] if str(trained) not in line) <= columns
+    assert any('train/loss ' in line and '8 logged' in line for line in shown)
+    assert any('num_batches_tra' in line and '8 to 8, mean 8' in line for line in shown)
+    assert any(line.startswith('  best acc ') for line in shown)
+
+
 @pytest.mark.parametrize('write, said', [
     (foreign.system_b, 'best pck'), (foreign.system_e, 'hand-written'), (foreign.mmcv, 'mmcv 1.x, torch file'),
     (foreign.sharded, 'hand-written, sharded checkpoint')])

@@ -107,9 +107,8 @@ def built(kept):
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.4)
     found = []
     for text in kept.values():
-        line = text.partition('in a config: ')[2] or 'ConstantLR(factor=0.5, end=2)'
-        name, _, arguments = line.partition('(')
-        found.append(getattr(ours, name)(optimizer, **eval(f'dict({arguments}')))
+        arguments = eval(text.partition('in a config: ')[2] or "dict(type='ConstantLR', factor=0.5, end=2)")
+        found.append(getattr(ours, arguments.pop('type'))(optimizer, **arguments))
     return optimizer, found
 
 
@@ -210,6 +209,14 @@ def test_restarts_beside_others_are_not_mapped():
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.4)
     scheduler = chain(optimizer, 'chain', [RESTARTS, ('ExponentialLR', dict(gamma=0.9))])
     assert 'the rate that it finds' in mapped_schedulers([scheduler.state_dict()])[2]['scheduler 0']
+
+
+def test_a_schedule_that_counts_iterations_is_written_so():
+    optimizer, scheduler = made(theirs, 'StepLR', dict(step_size=3))
+    rates(optimizer, scheduler, 12)
+    texts = [mapped_schedulers([scheduler.state_dict()], count)[1]['scheduler'] for count in (12, 24)]
+    assert texts[0].endswith("dict(type='StepLR', step_size=3, gamma=0.1, by_epoch=False)")
+    assert texts[1].endswith("dict(type='StepLR', step_size=3, gamma=0.1)")
 
 
 @pytest.mark.parametrize('state', [
