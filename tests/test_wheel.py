@@ -43,9 +43,20 @@ def run(*command, cwd, path):
     return done.stdout
 
 
+READ_EDITABLE = """
+from mmckpt.cli.config import read_config
+import mmckpt
+for _ in range(2):
+    assert read_config('lazy.py').train_cfg.max_epochs == 7
+    assert read_config('text.py').model.type == 'KeypointNet'
+    assert read_config('mmckpt::_base_/safe.py').mmckpt_safe
+print(mmckpt.__file__)
+"""
+
+
 @pytest.fixture(scope='module')
-def installed(tmp_path_factory):
-    """A directory into which the wheel was installed, and one with configs that use it."""
+def source(tmp_path_factory):
+    """A directory with a copy of the sources, and one with configs that use the package."""
     tmp = tmp_path_factory.mktemp('wheel')
     (tmp / 'source').mkdir()
     # Built in a copy: setuptools leaves its traces beside the sources.
@@ -54,13 +65,20 @@ def installed(tmp_path_factory):
             shutil.copytree(ROOT / part, tmp / 'source' / part, symlinks=True)
         else:
             shutil.copy(ROOT / part, tmp / 'source' / part)
+    (tmp / 'project').mkdir()
+    for name, text in [('lazy.py', LAZY), ('runtime.py', RUNTIME), ('text.py', TEXT)]:
+        (tmp / 'project' / name).write_text(text)
+    return tmp
+
+
+@pytest.fixture(scope='module')
+def installed(source):
+    """The same directory, into which the wheel was installed."""
+    tmp = source
     pip = [sys.executable, '-m', 'pip', '-q', '--disable-pip-version-check']
     run(*pip, 'wheel', '--no-deps', '--no-build-isolation', '-w', tmp, tmp / 'source', cwd=tmp, path='')
     [wheel] = tmp.glob('*.whl')
     run(*pip, 'install', '--no-deps', '--no-index', '--target', tmp / 'site', wheel, cwd=tmp, path='')
-    (tmp / 'project').mkdir()
-    for name, text in [('lazy.py', LAZY), ('runtime.py', RUNTIME), ('text.py', TEXT)]:
-        (tmp / 'project' / name).write_text(text)
     return tmp
 
 
@@ -81,3 +99,18 @@ def test_it_does_not_ask_for_an_mmcv_that_would_overwrite_the_one_of_a_project(i
     [metadata] = (installed / 'site').glob('mmckpt-*.dist-info/METADATA')
     wanted = [line for line in metadata.read_text().splitlines() if line.startswith('Requires-Dist: mmcv')]
     assert wanted and all('extra ==' in line for line in wanted)
+
+
+def test_an_editable_install_has_its_configs_in_our_commands(source, tmp_path):
+    run(sys.executable, '-m', 'venv', '--without-pip', tmp_path / 'venv', cwd=tmp_path, path='')
+    [site] = (tmp_path / 'venv').glob('lib/python*/site-packages')
+    # Its own packages come first; torch and the others are those of this environment.
+    others = [path for path in sys.path if path.endswith('site-packages')]
+    (site / 'others.pth').write_text(f'import sys; sys.path += {others!r}')
+    python = tmp_path / 'venv' / 'bin' / 'python'
+    shutil.copytree(source / 'source', tmp_path / 'source', symlinks=True)
+    run(sys.executable, '-m', 'pip', '--python', python, '-q', '--disable-pip-version-check', 'install', '--no-deps',
+        '--no-index', '--no-build-isolation', '-e', tmp_path / 'source', cwd=tmp_path, path='')
+    shutil.rmtree(tmp_path / 'source' / 'mmckpt.egg-info', ignore_errors=True)
+    printed = run(python, '-W', 'ignore', '-c', READ_EDITABLE, cwd=source / 'project', path='')
+    assert printed.splitlines()[-1] == str(tmp_path / 'source' / 'mmckpt' / '__init__.py')

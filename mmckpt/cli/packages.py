@@ -6,9 +6,9 @@ import os
 import warnings
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, config
 from mmengine.config.utils import MODULE2PACKAGE
-from mmengine.hub import get_config
+from mmengine.hub import get_config, hub
 from mmengine.utils import get_installed_path, is_installed
 
 import mmckpt
@@ -27,11 +27,14 @@ def make_configs_known() -> None:
     with warnings.catch_warnings():
         # MMEngine needs it, so its removal is known.
         warnings.filterwarnings('ignore', message='pkg_resources is deprecated', category=UserWarning)
-        import pkg_resources
-    if os.path.realpath(get_installed_path('mmckpt')) != os.path.realpath(_HERE):
-        pkg_resources.working_set.add(
-            pkg_resources.Distribution(os.path.dirname(_HERE), project_name='mmckpt', version=mmckpt.__version__),
-            replace=True)
+        import pkg_resources  # noqa: F401
+    for reader in (config, hub):
+        # MMEngine reads the list of installed packages anew at each look, so that nothing put into it would stay.
+        reader.get_installed_path = _installed_path
+
+
+def _installed_path(package: str) -> str:
+    return _HERE if package == 'mmckpt' else get_installed_path(package)
 
 
 def config_of_package(name: str) -> Config:
@@ -60,7 +63,7 @@ def config_of_package(name: str) -> Config:
     try:
         return get_config(name)
     except (FileNotFoundError, ValueError) as error:
-        file = Path(get_installed_path(MODULE2PACKAGE[package]), '.mim', 'configs', path)
+        file = Path(_installed_path(MODULE2PACKAGE[package]), '.mim', 'configs', path)
         there = [f.name for f in file.parent.glob('*.py')]
         where = near_matches(file.name, there) if there else f'The package has no directory {file.parent}.'
         raise UsageError(f'{name}: {error}. {where}') from error

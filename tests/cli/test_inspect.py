@@ -79,7 +79,7 @@ def test_values_and_facts_fit_the_terminal_and_what_was_logged_is_one_line(on_te
     # A path stays whole.
     assert max(len(line) for line in shown[1:] if str(trained) not in line) <= columns
     assert any('train/loss ' in line and '8 logged' in line for line in shown)
-    assert any('num_batches_tra' in line and '8 to 8, mean 8' in line for line in shown)
+    assert any('num_bat' in line and '8 to 8, mean 8' in line for line in shown)
     assert any(line.startswith('  best acc ') for line in shown)
 
 
