@@ -8,6 +8,7 @@ import inspect
 import re
 import traceback
 from collections.abc import Iterator
+from operator import methodcaller
 from typing import Any
 
 from mmengine.config import Config
@@ -72,12 +73,15 @@ def _own_class(kind: Any, place: tuple[str, ...], cfg: Config) -> Any:
     scope, _, name = kind.rpartition('.')
     if scope != 'mmckpt' and (scope or cfg.get('default_scope') != 'mmckpt'):
         return None
-    known = {}
-    for each in [registry.HOOKS] if place[0] in ('default_hooks', 'custom_hooks') else vars(registry).values():
-        if isinstance(each, Registry):
-            each.import_from_location()
-            known.update(each.module_dict)
-    if scope and name not in known:
+    registries = [each for each in vars(registry).values() if isinstance(each, Registry)]
+    if place[0] in ('default_hooks', 'custom_hooks'):
+        registries = [registry.HOOKS]
+    known: dict[str, Any] = {}
+    for each in registries:
+        each.import_from_location()
+        known.update(each.module_dict)
+    # MMEngine goes on to look among its own, so that mmckpt.EMAHook is its EMAHook.
+    if scope and name not in known and not any(map(methodcaller('get', name), registries)):
         raise UsageError(f"{'.'.join(place)}.type: mmckpt has no {name!r}. {near_matches(name, known)} {_cure(cfg)}.")
     return known.get(name)
 
@@ -129,8 +133,10 @@ def _blamed(kind: Any, given: dict[str, Any], said: str) -> list[str]:
 
 
 def _refusal(kind: Any, given: dict[str, Any]) -> Exception | None:
+    # As the Runner does; a constructor may change what it gets.
+    arguments = copy.deepcopy(given)
     try:
-        kind(**copy.deepcopy(given))
+        kind(**arguments)
     except (ValueError, TypeError, KeyError, AssertionError) as error:
         return error
     return None

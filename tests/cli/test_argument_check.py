@@ -75,7 +75,7 @@ def test_what_is_right_or_not_ours_passes():
         default_hooks=dict(checkpoint=dict(type='mmckpt.CheckpointHook', interval=3, priority='LOW'),
                            logger=dict(type='LoggerHook', intervall=3)),
         custom_hooks=[dict(type='mmckpt.TrainingMonitorHook', divergence=False, memory=dict(window=9)),
-                      dict(type='DetailedLossLogHook', intervall=3)],
+                      dict(type='DetailedLossLogHook', intervall=3), dict(type='mmckpt.EMAHook', begin=3)],
         optim_wrapper=dict(type='mmckpt.CpuAmpOptimWrapper', optimizer=dict(type='SGD'), paramwise_cfg=dict()),
         model=dict(type='mmdet.RetinaNet', anything=1)))
     check_arguments(cfg)
