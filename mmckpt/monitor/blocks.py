@@ -55,13 +55,9 @@ def columns(steps: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
         >>> columns([{'a': 1.0}, {'a': 2.0, 'b': 5.0}])
         {'a': [1.0, 2.0], 'b': [5.0]}
     """
-    try:
-        # Nearly always all steps have the terms of the last one; asking each step is three times as slow.
-        found = {name: [values[name] for values in steps] for name in (steps[-1] if steps else ())}
-    except KeyError:
-        found = {}
-    if steps and all(len(values) == len(found) for values in steps):
-        return found
+    if steps and len(set(map(tuple, steps))) == 1:
+        # As nearly always: asking each step for each term is three times as slow.
+        return dict(zip(steps[0], map(list, zip(*[values.values() for values in steps]))))
     names = dict.fromkeys(name for values in steps for name in values)
     return {name: [values[name] for values in steps if name in values] for name in names}
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mmckpt.monitor.blocks import median_of_sorted
 from mmckpt.monitor.finding import Finding, Severity
 from mmckpt.monitor.versioned import VERSION, check_version
 from mmckpt.progress import Progress
@@ -226,21 +227,16 @@ def robust_distance(value: float, window: Sequence[float]) -> float:
         >>> [round(robust_distance(value, window), 1) for value in (1.2, 8.0)]
         [1.3, 14.7]
     """
-    if _median(window) == 0:
+    ordered = sorted(window)
+    if median_of_sorted(ordered) == 0:
         return 0.0
-    if value > 0 and min(window) > 0:
-        window, value = [math.log(v) for v in window], math.log(value)
-    center = _median(window)
-    deviation = _median([abs(v - center) for v in window])
+    if value > 0 and ordered[0] > 0:
+        ordered, value = list(map(math.log, ordered)), math.log(value)
+    center = median_of_sorted(ordered)
+    deviation = median_of_sorted(sorted([abs(v - center) for v in ordered]))
     if deviation == 0:
         return math.inf if value > center else 0.0
     return (value - center) / (MAD_TO_STD * deviation)
-
-
-def _median(values: Sequence[float]) -> float:
-    ordered = sorted(values)
-    half = len(ordered) // 2
-    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 def _spike(name: str, value: float, average: float, severity: Severity, planned: bool,
