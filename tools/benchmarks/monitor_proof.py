@@ -141,7 +141,7 @@ def healthy_runs(count: int) -> list[tuple[str, Callable[[Path], Runner]]]:
                              work_dir, lr=0.02 * f, seed=s, epochs=13, load_from=trained_digits(work_dir),
                              monitor=dict(report=False))))
         runs.append((f'warm restarts, seed {seed}', lambda work_dir, s=seed: digits_runner(
-            work_dir, lr=0.2, seed=s, schedule=restarts(), monitor=dict(report=False))))
+            work_dir, lr=0.3, seed=s, epochs=9, schedule=restarts(), monitor=dict(report=False))))
     runs.append(('recommender, growing weight of a loss term', lambda work_dir: demo_runner(
         'recsys_multivae/baskets_multivae.py', work_dir, seed=0, lr_factor=1.0, epochs=30)))
     return runs[:count]
