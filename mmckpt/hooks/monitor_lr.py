@@ -25,7 +25,7 @@ class LearningRateWatch:
     def __init__(self, runner: Any) -> None:
         groups = [group for wrapper in optim_wrappers(runner.optim_wrapper).values() for group in wrapper.param_groups
                   # A tensor may lie on a device, which would be waited for.
-                  if isinstance(group['lr'], float)]
+                  if isinstance(group.get('lr'), (int, float))]
         self._group: dict[str, Any] = max(groups, key=lambda group: group['lr'], default={'lr': 0.0})
         self._lr = self._group['lr']
 

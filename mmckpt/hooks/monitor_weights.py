@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from mmckpt.hooks.monitor_gradients import is_readable
 from mmckpt.hooks.runner_adapter import unwrapped_model
@@ -29,8 +30,8 @@ class WeightWatch:
         initialised = getattr(model, 'init_cfg', None)
         self._pretrained = bool(runner._load_from and not runner._resume) or (
             isinstance(initialised, dict) and initialised.get('type') == 'Pretrained')
-        parameters = [p for p in model.parameters() if type(p.detach()) is torch.Tensor and p.numel()]
-        self._start = [(p, _sample(p)) for p in parameters] if is_readable(runner.model) else []
+        self._start = [(p, _sample(p)) for p in model.parameters() if _is_plain(p)] if is_readable(
+            runner.model) else []
         self._copy: tuple[torch.Tensor, Any] | None = None
 
     def look(self) -> dict[str, float]:
@@ -57,6 +58,12 @@ class WeightWatch:
         copy, done = change.to('cpu', non_blocking=True), torch.cuda.Event()
         done.record()
         return copy, done
+
+
+def _is_plain(parameter: torch.Tensor) -> bool:
+    # A lazy layer has no values yet, and a DTensor only some of them.
+    return (not is_lazy(parameter) and type(parameter.detach()) is torch.Tensor and parameter.is_floating_point()
+            and parameter.numel() > 0)
 
 
 def _sample(parameter: torch.Tensor) -> torch.Tensor:

@@ -81,6 +81,16 @@ def test_the_change_of_the_weights_is_a_share_of_their_norm_and_leaves_out_froze
     assert watch.look()['#weight_change'] == 0.0
 
 
+def test_parameters_without_plain_numbers_are_passed_over():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.LazyLinear(2))
+    model.phase = torch.nn.Parameter(torch.ones(2, dtype=torch.complex64))
+    model.none = torch.nn.Parameter(torch.ones(0))
+    watch = weights(model)
+    with torch.no_grad():
+        model[0].weight += 1
+    assert watch.look()['#weight_change'] > 0.5
+
+
 @pytest.mark.parametrize('arguments, init_cfg, pretrained', [
     (dict(), None, 0.), (dict(load_from='a.pth'), None, 1.), (dict(load_from='epoch_1.pth', resume=True), None, 0.),
     (dict(), dict(type='Pretrained', checkpoint='a.pth'), 1.), (dict(), dict(type='Normal'), 0.),
