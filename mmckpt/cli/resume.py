@@ -227,7 +227,7 @@ def seed_of_training_state(path: Path) -> int | None:
         optimizers = anatomy(open_file(path).tree).optimizers
         if not checkpoint or optimizers:
             # Several have names in the Runner only, which is not there yet.
-            checkpoint = read_foreign(path, optimizers=[str(i) for i in range(len(optimizers))]).checkpoint
+            checkpoint = read_foreign(path, optimizers=[f'optimizer {i}' for i in range(len(optimizers))]).checkpoint
     meta = checkpoint.get('meta', {})
     absent = [key for key in ('message_hub', 'state_dict') if key not in checkpoint]
     absent += [f"meta['{key}']" for key in ('epoch', 'iter') if key not in meta]

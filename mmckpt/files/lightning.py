@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mmckpt.files.converted import Converted
-from mmckpt.files.schedules import back_to_torch
+from mmckpt.files.torch_schedules import schedules_to_torch
 
 # The form below is that of 2.0; later versions of Lightning migrate it when they load it.
 _VERSION = '2.0.0'
@@ -46,15 +46,13 @@ def to_lightning(converted: Converted) -> Converted:
 
 def _schedulers(checkpoint: dict[str, Any], schedulers: Any, lost: dict[str, str]) -> None:
     lists = list(schedulers.values()) if isinstance(schedulers, dict) else [schedulers]
-    most = max(map(len, lists))
-    if most > 1:
-        # MMEngine has the warm-up and the rest as two; PyTorch chains them in a class of its own.
-        lost['schedulers'] = f'there are {most} for an optimizer, which Lightning would all run at the same time'
-        return
     try:
-        checkpoint['lr_schedulers'] = [back_to_torch(state) for states in lists for state in states]
+        checkpoint['lr_schedulers'] = [found for states in lists for found in schedules_to_torch(states)]
     except ValueError as error:
         lost['schedulers'] = str(error)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        # A file can say anything.
+        lost['schedulers'] = f'their states are broken ({type(error).__name__}: {error})'
 
 
 def _callbacks(checkpoint: dict[str, Any], source: dict[str, Any], lost: dict[str, str]) -> None:

@@ -97,8 +97,8 @@ def _converted(path: str, map_location: Any, runner: Any) -> dict[str, Any]:
     """Read a file of another program and say what became of its parts."""
     logger, wrapper = runner.logger, runner.optim_wrapper
     converted = read_foreign(path, map_location, list(wrapper.keys()) if isinstance(wrapper, OptimWrapperDict) else ())
-    logger.info(f'{path} is read as mmckpt convert would write it: ' + '; '.join(
-        f'{part}: {text}' for part, text in converted.kept.items()))
+    logger.info(f'{path} is read as mmckpt convert would write it: ' + printable('; '.join(
+        f'{part}: {text}' for part, text in converted.kept.items())))
     for part, reason in converted.lost.items():
         logger.warning(f'Not taken over from {path}: {printable(part)}: {printable(reason)}')
     return converted.checkpoint

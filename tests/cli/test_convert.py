@@ -71,6 +71,10 @@ def test_several_optimizers_are_named_by_the_file_or_the_user(mmckpt, tmp_path):
     torch.save({**common, 'optimizers': states, 'scheduler': [scheduler.state_dict()] * 2}, tmp_path / 'e.pth')
     _, _, err = mmckpt('convert', tmp_path / 'e.pth', tmp_path / 'f.pth')
     assert 'schedulers: there are 2, and 1 of the 2 optimizers have had one' in err
+    read['param_schedulers'] = {'g': [{'start_factor': 1}, {'begin': 2}], 'd': []}
+    torch.save(read, tmp_path / 'broken.pth')
+    status, _, err = mmckpt('convert', tmp_path / 'broken.pth', tmp_path / 'broken.ckpt')
+    assert status == 0 and 'not mapped: schedulers: ' in err
     mmckpt('convert', tmp_path / 'b.pth', tmp_path / 'g.ckpt')
     lightning = torch.load(tmp_path / 'g.ckpt', weights_only=True)
     assert len(lightning['optimizer_states']) == 2 and len(lightning['lr_schedulers']) == 1

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler as theirs
 
-from mmckpt.files.schedules import back_to_torch, mapped_schedulers
+from mmckpt.files.schedules import mapped_schedulers
+from mmckpt.files.torch_schedules import back_to_torch, schedules_to_torch
 
 # Class, arguments in PyTorch, arguments in MMEngine where they have other names.
 SCHEDULES = [
@@ -135,8 +136,18 @@ def test_a_chain_goes_on_as_the_several_schedulers_that_the_conversion_names(kin
     optimizer.load_state_dict(optimizers[1].state_dict())
     for scheduler, state in zip(schedulers, states):
         scheduler.load_state_dict(state)
+    saved = [scheduler.state_dict() for scheduler in schedulers]
     found = all_rates(optimizer, schedulers, 12 - before)
     assert found == (expected if exact else pytest.approx(expected, rel=1e-12))
+    if any(name == 'LambdaLR' for name, _ in parts):
+        return
+    # And back again.
+    again = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.4)
+    last = chain(again, kind, parts, milestones)
+    again.load_state_dict(optimizers[1].state_dict())
+    [state] = schedules_to_torch(saved)
+    last.load_state_dict(state)
+    assert all_rates(again, [last], 12 - before) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize('arguments', [{}, dict(anneal_strategy='linear'), dict(three_phase=True, pct_start=0.2)])
@@ -237,3 +248,14 @@ def test_a_broken_state_is_named_and_raises_nothing(state):
 def test_what_pytorch_would_count_in_another_way_does_not_go_back(state, reason):
     with pytest.raises(ValueError, match=reason):
         back_to_torch(state)
+
+
+@pytest.mark.parametrize('begins, first, reason', [
+    ([0, 5, 5], {}, 'begin at the steps'), ([2, 5], {}, 'begin at the steps'),
+    ([0, 5], dict(step_size=2), 'the full rate at step 5'),
+    ([0, 5], dict(start_factor=0.1, end_factor=1.0, total_iters=8, end=9), 'the full rate at step 5')])
+def test_schedules_that_pytorch_would_not_chain_alike_do_not_go_back(begins, first, reason):
+    states = [dict(first, begin=begin, last_step=1, _global_step=1, base_values=[0.1], _last_value=[0.1])
+              for begin in begins]
+    with pytest.raises(ValueError, match=reason):
+        schedules_to_torch(states)
