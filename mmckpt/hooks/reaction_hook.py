@@ -103,22 +103,18 @@ class ReactionHook(Hook):
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Put the window of each rank into the checkpoint, if it is made inside one."""
-        self.add_checkpoint_state(runner, checkpoint)
-
-    def add_checkpoint_state(self, runner: Any, checkpoint: dict) -> None:
-        """Do so where a strategy writes."""
         gathered, self._gathered = self._gathered, []
         if any(gathered):
             envelope(checkpoint)['windows'] = gathered
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Keep the window of this rank until ``before_train``."""
-        self.take_checkpoint_state(runner, checkpoint)
-
-    def take_checkpoint_state(self, runner: Any, checkpoint: dict) -> None:
-        """Do the same where a strategy loads that does not tell hooks."""
         windows = checkpoint.get('mmckpt', {}).get('windows') or []
         self._window = windows[get_rank()] if len(windows) == get_world_size() else None
+
+    # Where a strategy writes and loads, which need not tell hooks.
+    add_checkpoint_state = before_save_checkpoint
+    take_checkpoint_state = after_load_checkpoint
 
     def notice(self, findings: Iterable[Finding]) -> None:
         """Take what the detectors have found at this iteration on this rank."""

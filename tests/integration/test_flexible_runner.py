@@ -55,3 +55,12 @@ def test_two_ranks_under_the_ddp_strategy_resume_as_the_same_run(tmp_path):
     out = launch(2, PROJECT / CONFIG, tmp_path / 'run', half, flags=['--resume'])
     assert 'iter_20.pth' in out
     assert digests(tmp_path / 'run/iter_40.pth') == digests(tmp_path / 'whole/iter_40.pth')
+
+
+def test_a_file_that_the_strategy_writes_holds_the_same_and_resumes_alike(reference, tmp_path):
+    work_dir = tmp_path / 'run'
+    own = dict(strategy=dict(type='OwnFileStrategy'))
+    assert train_forked(CONFIG, work_dir, kill=('after_train_iter', 21), **own) == -9, log_of(work_dir)[-3000:]
+    assert train_forked(CONFIG, work_dir, resume=True, **own) == 0, log_of(work_dir)[-3000:]
+    assert 'by OwnFileStrategy' in log_of(work_dir)
+    assert digests(work_dir / 'iter_40.pth') == digests(reference / 'iter_40.pth')

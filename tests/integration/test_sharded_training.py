@@ -95,9 +95,10 @@ def test_one_rank_goes_on_with_the_weights_of_two_and_passes_over_a_rotten_shard
     assert all(torch.equal(value, {**written['model'], **moments}[name]) for name, value in begun.items())
 
 
-def test_another_strategy_is_refused_and_told_which_one_wrote(killed, tmp_path):
+def test_a_dry_run_knows_directories_and_another_strategy_is_refused(killed, tmp_path):
     work_dir = tmp_path / 'run'
     shutil.copytree(killed[0], work_dir)
+    assert 'verdict' in launch(2, CONFIG, work_dir, HALF, flags=['--resume', '--resume-dry-run'])
     with pytest.raises(AssertionError, match='was written by FailingStrategy, and this run has no strategy that'):
         launch(1, PROJECT / 'tiny_flexible.py', work_dir, HALF, flags=['--resume'])
     assert json.loads((work_dir / 'mmckpt_index.json').read_text())['attempts'][-1]['attempt'] == 1

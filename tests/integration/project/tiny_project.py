@@ -7,11 +7,12 @@ import signal
 import numpy as np
 import torch
 from digits_file import load_digits
+from mmengine._strategy import SingleDeviceStrategy
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, STRATEGIES
 from torch import nn
 
 
@@ -162,3 +163,11 @@ class WriteSamples(Hook):
             # The sum of a disturbed image tells sample and augmentation.
             sums = ' '.join(f'{float(image.sum()):.6f}' for image in data_batch['inputs'])
             file.write(f'{runner.iter}: {sums}\n')
+
+
+@STRATEGIES.register_module()
+class OwnFileStrategy(SingleDeviceStrategy):
+    """Writes one file itself, as FSDPStrategy does with whole states."""
+
+    def save_checkpoint(self, filename, **kwargs):
+        super().save_checkpoint(filename, **kwargs)
