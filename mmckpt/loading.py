@@ -21,6 +21,7 @@ from mmckpt.files.fit import causes, compare, describe
 from mmckpt.model_building import build_from_config, build_from_settings, flat_settings, model_config
 from mmckpt.store import CheckpointStore
 from mmckpt.store.find import find_checkpoint, split_spec
+from mmckpt.store.unit import STATE
 
 
 def load(source: str | os.PathLike, model: Any = None, *, weights: str = 'file', prefix: str = '',
@@ -103,6 +104,8 @@ def file_of(source: str | os.PathLike) -> tuple[Path, str]:
     path = Path(text)
     if not path.is_dir() or (path / METADATA).is_file():
         return path, ''
+    if (path / STATE).is_file():
+        return path / STATE, f'{path} is in several files, which only the strategy that wrote them reads: this is the rest'
     newest = CheckpointStore.read(path).latest_valid()
     if newest is None:
         raise CheckpointNotFoundError(f'{path} holds no checkpoint that is sound; mmckpt ls {path} says what is there')
