@@ -105,7 +105,7 @@ def file_of(source: str | os.PathLike) -> tuple[Path, str]:
     if not path.is_dir() or (path / METADATA).is_file():
         return path, ''
     if (path / STATE).is_file():
-        return path / STATE, f'{path} is in several files, which only the strategy that wrote them reads: this is the rest'
+        return path / STATE, f'{path} is in files which only the strategy that wrote them reads: this is the rest'
     newest = CheckpointStore.read(path).latest_valid()
     if newest is None:
         raise CheckpointNotFoundError(f'{path} holds no checkpoint that is sound; mmckpt ls {path} says what is there')
