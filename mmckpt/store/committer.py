@@ -108,9 +108,16 @@ class Committer:
         return True
 
     def amend(self, names: Sequence[str], changes: dict[str, Any]) -> None:
-        """Complete the records of some files; names without a record are left out."""
+        """Complete the records of some files; names without a record are left out.
+
+        Args:
+            names (Sequence[str]): The files.
+            changes (dict): New values of fields, or what returns them; None leaves one as it is.
+        """
+        now = {key: value() if callable(value) else value for key, value in changes.items()}
         index = self.catalog.index
-        records = [replace(index.records[name], **changes) for name in names if name in index.records]
+        records = [replace(index.records[name], **{key: value for key, value in now.items() if value is not None})
+                   for name in names if name in index.records]
         if not records:
             return
         try:

@@ -50,14 +50,14 @@ class Outbox:
         """Whether a state would be left out now, because another one is being written."""
         return self._unwritten > 0 and self.on_busy == 'skip'
 
-    def put(self, name: str, state: Any, write: Callable[[Any], bool], on_end: OnEnd) -> bool:
+    def put(self, name: str, state: Any, write: Callable[[Any], bool], on_end: OnEnd | None) -> bool:
         """Write a state; in the background it is copied first, and may change at once.
 
         Args:
             name (str): Of the file, for the log.
             state (Any): The tree to write.
             write (callable): Writes the tree that it is given; returns False if the disk failed.
-            on_end (callable): Called once, on whichever thread, with whether the file is committed.
+            on_end (callable, optional): Called once, on whichever thread, with whether the file is committed.
 
         Returns:
             bool: False if it was skipped, or failed before this returns.
@@ -85,7 +85,8 @@ class Outbox:
         if self._queue is not None:
             self._queue.raise_error()
 
-    def _put(self, name: str, state: Any, write: Callable[[Any], bool], on_end: OnEnd) -> bool:
+    def _put(self, name: str, state: Any, write: Callable[[Any], bool], on_end: OnEnd | None) -> bool:
+        on_end = on_end or _nobody_asks
         try:
             staged = self._staged(name, state)
         except BaseException:
@@ -124,21 +125,25 @@ class Outbox:
         return self._stage(state)
 
 
-def told(work: Callable[[], bool], on_end: OnEnd) -> Job:
+def told(work: Callable[[], bool], on_end: OnEnd | None) -> Job:
     """Return a job that tells what became of it, once, whatever happens.
 
     Args:
         work (callable): Does it; returns whether a file is committed.
-        on_end (callable): Gets the answer; False if ``work`` raised.
+        on_end (callable, optional): Gets the answer; False if ``work`` raised.
     """
     def job() -> None:
         committed = False
         try:
             committed = work()
         finally:
-            on_end(committed)
+            (on_end or _nobody_asks)(committed)
 
     return job
+
+
+def _nobody_asks(committed: bool) -> None:
+    """Take no notice."""
 
 
 def _check_arguments(async_save: Any, on_busy: str, stage: Stage | None) -> None:

@@ -24,12 +24,9 @@ from mmckpt.store.unit import StagedCheckpoint, stage
 from mmckpt.store.view import PathLike, StoreView, read_view
 from mmckpt.store.writer import Job
 
-# Seconds that the end of a training waits for uploads; who sends SIGTERM sends SIGKILL 30 s later.
-_UPLOAD_PATIENCE, _UPLOAD_PATIENCE_STOPPED = 600.0, 15.0
 
-
-def _nobody_asks(committed: bool) -> None:
-    """Take no notice."""
+def _count(part: str, name: str, what: str) -> property:
+    return property(lambda self: getattr(getattr(self, part), name), doc=what)
 
 
 class CheckpointStore(StoreView):
@@ -85,8 +82,7 @@ class CheckpointStore(StoreView):
         pointer = None if pointer is None else Path(pointer)
         self._pruner = Pruner(catalog, retention or KeepAll(), pointer, self.logger)
         self._committer = Committer(catalog, self._pruner, pointer, max_failures, self.logger)
-        self._session = Session(catalog)
-        self._mirror = mirror
+        self._session = Session(catalog, mirror)
         if mirror is not None:
             catalog.on_commit = lambda index: mirror.update(index, self.retention)
 
@@ -109,35 +105,12 @@ class CheckpointStore(StoreView):
         """Whether :meth:`write` would leave a state out now, because another one is being written."""
         return self._outbox.would_skip
 
-    @property
-    def blocked_seconds(self) -> float:
-        """For how long training stood still for :meth:`write` so far, in seconds."""
-        return self._outbox.blocked_seconds
-
-    @property
-    def bytes_written(self) -> int:
-        """Bytes of all checkpoints written so far; links cost none."""
-        return self._committer.bytes_written
-
-    @property
-    def files_written(self) -> int:
-        """How many checkpoints were written so far; links do not count."""
-        return self._committer.files_written
-
-    @property
-    def bytes_freed(self) -> int:
-        """Bytes that retention has given back to the disk so far."""
-        return self._pruner.bytes_freed
-
-    @property
-    def files_dropped(self) -> int:
-        """Files that retention has removed so far; further names of one file do not count."""
-        return self._pruner.files_dropped
-
-    @property
-    def last_write_seconds(self) -> float:
-        """How long the last file took until it was durable, in seconds."""
-        return self._committer.last_write_seconds
+    blocked_seconds = _count('_outbox', 'blocked_seconds', 'For how long training stood still for :meth:`write`.')
+    bytes_written = _count('_committer', 'bytes_written', 'Bytes of all checkpoints written so far; links cost none.')
+    files_written = _count('_committer', 'files_written', 'How many were written so far; links do not count.')
+    last_write_seconds = _count('_committer', 'last_write_seconds', 'How long the last one took until it was durable.')
+    bytes_freed = _count('_pruner', 'bytes_freed', 'Bytes that retention has given back to the disk so far.')
+    files_dropped = _count('_pruner', 'files_dropped', 'Files that retention has removed; further names do not count.')
 
     # Begin and end -----------------------------------------------------------
 
@@ -175,13 +148,12 @@ class CheckpointStore(StoreView):
         if not self._session.is_open:
             return
         atexit.unregister(self._close_at_exit)
-        patience = 0.0
         try:
             self._outbox.join()
-            self._session.note_end(reason)
-            patience = _UPLOAD_PATIENCE if reason == 'finished' else _UPLOAD_PATIENCE_STOPPED
-        finally:
-            self._leave(patience)
+        except BaseException:
+            self._session.abandon()
+            raise
+        self._session.close(reason)
         try:
             self._outbox.raise_error()
         except Exception:
@@ -203,7 +175,7 @@ class CheckpointStore(StoreView):
     def write(self, name: str, state: Any, *, progress: Progress, roles: Sequence[str],
               scores: Mapping[str, float] | None = None, metrics: Mapping[str, float] | None = None,
               val_pending: bool = False, point_last: bool = True,
-              rules: Mapping[str, str] | None = None, on_end: OnEnd = _nobody_asks) -> bool:
+              rules: Mapping[str, str] | None = None, on_end: OnEnd | None = None) -> bool:
         """Write a state; in the background it is copied first, and may change at once.
 
         Args:
@@ -218,8 +190,8 @@ class CheckpointStore(StoreView):
             val_pending (bool): Whether a validation is due at this step. Defaults to False.
             point_last (bool): Whether ``last_checkpoint`` shall name it. Defaults to True.
             rules (Mapping[str, str], optional): Which values of each score are better. Defaults to None.
-            on_end (callable): Called once, on whichever thread, with whether the file
-                is committed. Defaults to nobody.
+            on_end (callable, optional): Called once, on whichever thread, with whether
+                the file is committed. Defaults to None.
 
         Returns:
             bool: False if it was skipped or failed, which the log explains. A
@@ -230,8 +202,7 @@ class CheckpointStore(StoreView):
             Exception: What went wrong in the background since the last call.
         """
         draft = self._session.draft(name, progress, roles, scores, metrics, rules, val_pending)
-        return self._outbox.put(
-            name, state, lambda staged: self._committer.write(staged, draft, point_last), on_end)
+        return self._outbox.put(name, state, lambda now: self._committer.write(now, draft, point_last), on_end)
 
     def stage_checkpoint(self, name: str) -> StagedCheckpoint:
         """Choose a hidden path for a file or directory that others write; :meth:`write` takes it as the state then."""
@@ -242,7 +213,7 @@ class CheckpointStore(StoreView):
 
     def link(self, source: str, name: str, *, roles: Sequence[str], scores: Mapping[str, float] | None = None,
              metrics: Mapping[str, float] | None = None, point_last: bool = False,
-             rules: Mapping[str, str] | None = None, on_end: OnEnd = _nobody_asks) -> None:
+             rules: Mapping[str, str] | None = None, on_end: OnEnd | None = None) -> None:
         """Give a file one more name once it is committed; a copy where there are no hard links.
 
         Args:
@@ -253,8 +224,8 @@ class CheckpointStore(StoreView):
             metrics (Mapping[str, float], optional): Added to those of the source. Defaults to None.
             point_last (bool): Whether ``last_checkpoint`` shall name it. Defaults to False.
             rules (Mapping[str, str], optional): Which values of each score are better. Defaults to None.
-            on_end (callable): Called once, on whichever thread, with whether the file
-                is committed. Defaults to nobody.
+            on_end (callable, optional): Called once, on whichever thread, with whether
+                the file is committed. Defaults to None.
         """
         check_name(source)
         draft = self._session.draft(name, Progress(0, 0), roles, scores, metrics, rules)
@@ -275,12 +246,7 @@ class CheckpointStore(StoreView):
         """
         given = dict(metrics=None if metrics is None else dict(metrics), post_validation=post_validation,
                      val_pending=val_pending)
-
-        def job() -> None:
-            now = {key: value() if callable(value) else value for key, value in given.items()}
-            self._committer.amend(list(names), {key: value for key, value in now.items() if value is not None})
-
-        self._submit(job)
+        self._submit(lambda: self._committer.amend(list(names), given))
 
     def prune(self) -> list[Record]:
         """Drop what the policy does not keep of this run; return the records."""
@@ -319,22 +285,12 @@ class CheckpointStore(StoreView):
             bool: False if a warning was logged.
         """
         files = self.retention.most_files() if files_to_keep is None else files_to_keep
-        if files is None:
-            return True
-        return self._pruner.run_fits(expected_size, files)
+        return files is None or self._pruner.run_fits(expected_size, files)
 
     # Inside ------------------------------------------------------------------
 
-    def _leave(self, patience: float) -> None:
-        try:
-            if self._mirror is not None:
-                self._mirror.close(patience)
-        finally:
-            self._session.leave()
-
     def _submit(self, job: Job) -> None:
-        # Raises if the store is not open.
-        _ = self._session.attempt
+        self._session.check_open()
         self._outbox.submit(job)
 
     def _close_at_exit(self) -> None:

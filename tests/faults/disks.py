@@ -174,7 +174,7 @@ class Scenario:
 
     def die(self):
         """Let the lock go, as the death of the process would."""
-        self.store._session.leave()
+        self.store._session.abandon()
 
 
 class DirectoryScenario(Scenario):

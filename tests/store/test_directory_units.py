@@ -149,7 +149,7 @@ def test_without_an_exchange_of_names_a_kill_between_two_renames_loses_nothing(
         for path in store.directory.glob('.epoch_1.pth.*'):
             if not path.name.startswith('.epoch_1.pth.old'):
                 directories.remove_directory(path, path)
-    store._session.leave()
+    store._session.abandon()
     again = open_store(resumed_from='epoch_1.pth')
     assert again.verify(again.find('epoch_1.pth')) is None
     assert (again.find('epoch_1.pth').digest == before) == (at == 'old without a name')

@@ -63,7 +63,7 @@ def test_a_best_that_is_written_anew_replaces_the_old_one(open_store, state, buc
     for step in (1, 2):
         store.write('best.pth', state(step), progress=Progress(step, step), roles=('best:AP',),
                     scores={'AP': step}, rules={'AP': 'greater'})
-        until(store._mirror._is_done)
+        until(store._session._mirror._is_done)
     store.close('finished')
     assert names_at(url) == ['best.pth', INDEX_NAME]
     assert pull(RemoteDirectory(url), tmp_path / 'other', LOG, download=True).epoch == 2

@@ -133,7 +133,7 @@ def test_a_failure_at_any_step_leaves_only_whole_files_in_the_index_and_is_made_
     remote.fail_at = {step, step + 1}
     for number in (1, 2, 3):
         save(store, number)
-        until(lambda: store._mirror._is_done() or remote.calls in remote.fail_at)
+        until(lambda: store._session._mirror._is_done() or remote.calls in remote.fail_at)
     store.close('finished')
     assert all(remote.whole)
     assert RemoteDirectory(url).read_index().records == store.index.records
@@ -141,7 +141,7 @@ def test_a_failure_at_any_step_leaves_only_whole_files_in_the_index_and_is_made_
 
 
 def test_training_does_not_wait_for_a_storage_that_hangs(mirrored, save, url, said, monkeypatch):
-    monkeypatch.setattr('mmckpt.store.store._UPLOAD_PATIENCE', 0.05)
+    monkeypatch.setattr('mmckpt.store.session._UPLOAD_PATIENCE', 0.05)
     store, remote = mirrored(url, retention=KeepLast(1))
     remote.gate.clear()
     for step in (1, 2, 3):
@@ -194,7 +194,7 @@ def test_a_best_that_is_written_anew_is_never_missing(mirrored, write_best, link
     url = f'memory://{uuid.uuid4().hex}/run'
     store, remote = mirrored(url, retention=AnyOf(KeepLast(1), KeepBest('best:AP', 1, 'greater')))
     write_best(store, 1, linked)
-    until(store._mirror._is_done)
+    until(store._session._mirror._is_done)
     seen, call, remote.calls = [], remote._call, 0
     remote.fail_at = {fail_at}
     remote._call = lambda what: (seen.append(best_there(url)), call(what))
@@ -212,11 +212,11 @@ def test_a_process_that_dies_while_it_replaces_a_best_leaves_one_and_the_next_on
     url = f'memory://{uuid.uuid4().hex}/run'
     store, remote = mirrored(url, retention=KeepBest('best:AP', 1, 'greater'))
     write_best(store, 1, linked=False)
-    until(store._mirror._is_done)
+    until(store._session._mirror._is_done)
     remote.calls, remote.fail_at = 0, range(dies_at, 99)
     write_best(store, 2, linked=False)
-    until(lambda: remote.calls >= dies_at or store._mirror._is_done())
-    store._leave(patience=0)
+    until(lambda: remote.calls >= dies_at or store._session._mirror._is_done())
+    store._session.abandon()
     assert best_there(url) in (1, 2)
     following, _ = mirrored(url, resumed_from='best.pth', retention=KeepBest('best:AP', 1, 'greater'))
     following.close('finished')
@@ -231,7 +231,7 @@ def test_the_directory_stays_taken_until_the_upload_is_done(mirrored, save, url,
                               stderr=subprocess.DEVNULL).returncode == 0
 
     store, remote = mirrored(url)
-    until(store._mirror._is_done)
+    until(store._session._mirror._is_done)
     remote.gate.clear()
     save(store, 1)
     closing = threading.Thread(target=store.close, args=('finished',))
@@ -245,22 +245,22 @@ def test_the_directory_stays_taken_until_the_upload_is_done(mirrored, save, url,
 
 @pytest.mark.parametrize('error', [KeyboardInterrupt, None])
 def test_the_directory_is_given_back_when_nobody_waits_any_longer(mirrored, save, url, monkeypatch, error):
-    monkeypatch.setattr('mmckpt.store.store._UPLOAD_PATIENCE', 0.05)
+    monkeypatch.setattr('mmckpt.store.session._UPLOAD_PATIENCE', 0.05)
     store, remote = mirrored(url)
-    until(store._mirror._is_done)
+    until(store._session._mirror._is_done)
     remote.gate.clear()
     save(store, 1)
     if error is None:
         store.close('finished')
     else:
-        monkeypatch.setattr(store._mirror, '_is_done', lambda: (_ for _ in ()).throw(error))
+        monkeypatch.setattr(store._session._mirror, '_is_done', lambda: (_ for _ in ()).throw(error))
         with pytest.raises(error):
             store.close('finished')
         monkeypatch.undo()
     calls = remote.calls
     following, _ = mirrored(url)
     remote.gate.set()
-    store._mirror._thread.join(20)
+    store._session._mirror._thread.join(20)
     assert remote.calls <= calls + 1, 'the one that was given up does nothing after what it was doing'
     following.close('finished')
 
@@ -279,7 +279,7 @@ def test_another_machine_goes_on_from_the_newest_and_the_history(mirrored, save,
     store, _ = mirrored(url, directory=there, retention=keep, resumed_from=there / 'epoch_2.pth')
     save(store, 3)
     # The best that only the storage has stays until there is a better one.
-    until(store._mirror._is_done)
+    until(store._session._mirror._is_done)
     assert names_at(url) == ['best_AP_epoch_1.pth', 'epoch_3.pth', INDEX_NAME]
     store.link('epoch_3.pth', 'best_AP_epoch_3.pth', roles=('best:AP',), scores={'AP': .6})
     store.close('finished')
@@ -361,9 +361,9 @@ def test_a_storage_that_cannot_be_used_is_named(url, said, tmp_path):
 
 
 def test_a_mirror_that_was_closed_never_touches_the_index_of_the_next(mirrored, save, url, monkeypatch):
-    monkeypatch.setattr('mmckpt.store.store._UPLOAD_PATIENCE', 0.01)
+    monkeypatch.setattr('mmckpt.store.session._UPLOAD_PATIENCE', 0.01)
     store, remote = mirrored(url)
-    until(lambda: store._mirror._is_done())
+    until(lambda: store._session._mirror._is_done())
     arrived, opened, upload = threading.Event(), threading.Event(), remote.upload
 
     def slow(local, record):
@@ -377,8 +377,8 @@ def test_a_mirror_that_was_closed_never_touches_the_index_of_the_next(mirrored, 
     store.close('finished')
     written = remote.log.count('index')
     opened.set()
-    store._mirror._thread.join(20)
-    assert not store._mirror._thread.is_alive() and remote.log.count('index') == written
+    store._session._mirror._thread.join(20)
+    assert not store._session._mirror._thread.is_alive() and remote.log.count('index') == written
 
 
 def test_a_password_in_a_url_is_not_shown():
