@@ -167,6 +167,10 @@ class Mirror:
             if self._is_outdated(record):
                 return False
             raise
+        if self._is_outdated(record):
+            # What has gone up may be the bytes that took its name meanwhile.
+            self.remote.remove(name)
+            return False
         self.logger.info('Uploaded %s to %s: %s in %.1f s.', record.name, self.remote.url, megabytes(record.size),
                          time.perf_counter() - started)
         return True

@@ -206,6 +206,24 @@ def test_a_best_that_is_written_anew_is_never_missing(mirrored, write_best, link
     assert RemoteDirectory(url).read_index().records == store.index.records
 
 
+def test_a_best_that_changes_while_it_is_uploaded_is_never_taken_for_the_one_before(mirrored, write_best):
+    url = f'memory://{uuid.uuid4().hex}/run'
+    store, remote = mirrored(url, retention=KeepBest('best:AP', 1, 'greater'))
+    write_best(store, 1, linked=False)
+    until(store._session._mirror._is_done)
+    seen, call, upload, left = [], remote._call, remote.upload, [3]
+
+    def rewritten(local, record):
+        if left:
+            write_best(store, left.pop(), linked=False)
+        upload(local, record)
+
+    remote._call, remote.upload = lambda what: (seen.append(best_there(url)), call(what)), rewritten
+    write_best(store, 2, linked=False)
+    store.close('finished')
+    assert set(seen) <= {1, 3} and best_there(url) == 3 and names_at(url) == ['best.pth', INDEX_NAME]
+
+
 @pytest.mark.parametrize('dies_at', range(1, 8))
 def test_a_process_that_dies_while_it_replaces_a_best_leaves_one_and_the_next_one_clears_up(mirrored, write_best,
                                                                                               dies_at):
