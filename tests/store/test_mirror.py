@@ -211,15 +211,19 @@ def test_a_best_that_changes_while_it_is_uploaded_is_never_taken_for_the_one_bef
     store, remote = mirrored(url, retention=KeepBest('best:AP', 1, 'greater'))
     write_best(store, 1, linked=False)
     until(store._session._mirror._is_done)
-    seen, call, upload, left = [], remote._call, remote.upload, [3]
+    seen, call, upload = [], remote._call, remote.upload
+    arrived, rewritten = threading.Event(), threading.Event()
 
-    def rewritten(local, record):
-        if left:
-            write_best(store, left.pop(), linked=False)
+    def waiting(local, record):
+        arrived.set()
+        assert rewritten.wait(20)
         upload(local, record)
 
-    remote._call, remote.upload = lambda what: (seen.append(best_there(url)), call(what)), rewritten
+    remote._call, remote.upload = lambda what: (seen.append(best_there(url)), call(what)), waiting
     write_best(store, 2, linked=False)
+    assert arrived.wait(20)
+    write_best(store, 3, linked=False)
+    rewritten.set()
     store.close('finished')
     assert set(seen) <= {1, 3} and best_there(url) == 3 and names_at(url) == ['best.pth', INDEX_NAME]
 
