@@ -217,7 +217,8 @@ def load_whole(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> list
     """
     own = model.state_dict()
     fit = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
-    set_model_state_dict(model, fit, options=StateDictOptions(full_state_dict=True, strict=False))
+    # It adds to what it is given.
+    set_model_state_dict(model, dict(fit), options=StateDictOptions(full_state_dict=True, strict=False))
     return sorted((own.keys() | weights.keys()) - fit.keys())
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmckpt.policy.retention import Retention, to_drop
 from mmckpt.store.catalog import Catalog
-from mmckpt.store.record import Record
+from mmckpt.store.record import PERIODIC, Record
 from mmckpt.store.space import megabytes, run_warning, save_warning, sizes_on_disk
 
 
@@ -78,6 +78,22 @@ class Pruner:
         free = self.catalog.backend.free_bytes(self.catalog.directory)
         if free < expected:
             self.logger.warning('%s', save_warning(draft.name, expected, free))
+
+    def make_room_for_staged(self, name: str) -> None:
+        """Do the same before others write, if what they write is as large as the newest directory; a failure is said.
+
+        Args:
+            name (str): Of the checkpoint.
+        """
+        present = [record for record in self.catalog.index.of_run(self.run) if record.is_directory]
+        newest = max(present, key=lambda record: record.seq, default=None)
+        if newest is None:
+            return
+        draft = replace(newest, name=name, roles=(PERIODIC,), scores={})
+        try:
+            self.make_room(draft, newest.size)
+        except OSError as error:
+            self.logger.warning('Old checkpoints could not be dropped: %s. It is tried again later.', error)
 
     def run_fits(self, expected_size: int, files: int) -> bool:
         """Whether so many files of a size will fit on the disk; if not, the log says so with numbers."""

@@ -209,6 +209,7 @@ class CheckpointStore(StoreView):
         check_name(name)
         # What is still being made durable may have the same hidden path.
         self._outbox.join()
+        self._submit(lambda: self._pruner.make_room_for_staged(name))
         return stage(self._committer.catalog.backend, self.directory / name)
 
     def link(self, source: str, name: str, *, roles: Sequence[str], scores: Mapping[str, float] | None = None,

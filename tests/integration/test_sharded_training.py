@@ -102,3 +102,15 @@ def test_a_dry_run_knows_directories_and_another_strategy_is_refused(killed, tmp
     with pytest.raises(AssertionError, match='was written by FailingStrategy, and this run has no strategy that'):
         launch(1, PROJECT / 'tiny_flexible.py', work_dir, HALF, flags=['--resume'])
     assert json.loads((work_dir / 'mmckpt_index.json').read_text())['attempts'][-1]['attempt'] == 1
+
+
+def test_weights_of_a_file_go_into_shards_as_far_as_they_fit(tmp_path):
+    torch.manual_seed(8)
+    weights = {f'module.body.{name}': torch.randn(shape) for name, shape in [
+        ('0.weight', (8, 1, 3, 3)), ('0.bias', (8,)), ('5.weight', (10, 512)), ('5.bias', (11,)), ('9.bias', (2,))]}
+    torch.save({'meta': {}, 'state_dict': weights}, tmp_path / 'pretrained.pth')
+    out = launch(2, CONFIG, tmp_path / 'run', HALF, f'load_from={tmp_path}/pretrained.pth', 'train_cfg.max_epochs=1')
+    begun = torch.load(tmp_path / 'run/start_2_0.bin')
+    for name in ('0.weight', '0.bias', '5.weight'):
+        assert torch.equal(begun[f'body.{name}'], weights[f'module.body.{name}'])
+    assert '7 weights have no counterpart: body.1.bias' in out

@@ -239,3 +239,20 @@ def test_a_directory_is_no_file_for_those_who_load_files(open_store, save_direct
     save_directory(store, 1)
     with pytest.raises(IncompatibleCheckpointError, match='only that strategy can load'):
         load_checkpoint(store.directory / 'epoch_1.pth')
+
+
+def test_on_a_disk_that_is_nearly_full_a_directory_that_is_not_needed_goes_first(open_store, save_directory, said):
+    class NearlyFull(LocalBackend):
+        free = 1 << 30
+
+        def free_bytes(self, directory):
+            return self.free
+
+    backend = NearlyFull()
+    store = open_store(backend=backend, retention=KeepLast(2))
+    for step in (1, 2):
+        save_directory(store, step)
+    backend.free = 1
+    staged = store.stage_checkpoint('epoch_3.pth')
+    assert names(store.directory) == ['epoch_2.pth'] and not staged.path.exists()
+    assert 'epoch_3.pth needs about' in said()
