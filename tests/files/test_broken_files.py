@@ -17,8 +17,13 @@ from mmckpt.errors import MMCkptError
 from mmckpt.files import open_file
 from mmckpt.files.anatomy import anatomy
 from mmckpt.files.conversion import to_mmengine
+from mmckpt.files.difference import differences
 from mmckpt.files.outline import leaves, outline
-from mmckpt.files.values import ValueReader, statistics
+from mmckpt.files.schedules import mapped_schedulers
+from mmckpt.files.special import SparseRef
+from mmckpt.files.values import ValueReader, index_fault, statistics
+
+pytestmark = pytest.mark.filterwarnings('ignore:Sparse', 'ignore:torch.quantize')
 
 FUZZ = settings(max_examples=150, deadline=None, derandomize=True, database=None,
                 suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -31,6 +36,9 @@ def look_at(path):
         parts = anatomy(content.tree)
         for line in leaves(outline(content.tree)):
             statistics(line.ref)
+            if isinstance(line.ref, SparseRef):
+                index_fault(line.ref)
+        list(differences(content, content))
         ValueReader().tree(content.tree, {})
         assert parts.form
         to_mmengine(content)
@@ -46,6 +54,8 @@ def samples(tmp_path_factory):
     foreign.mmcv(directory / 'm.pth')
     torch.save({'w': torch.ones(3), 'x': {1, 2}}, directory / 'old.pth', _use_new_zipfile_serialization=False)
     (directory / 'a.pkl').write_bytes(pickle.dumps({'w': [1, 2.5, 'x', b'y', {3: None}]}, protocol=4))
+    torch.save({'coo': torch.eye(3).to_sparse(), 'csr': torch.eye(3).to_sparse_csr(), 'q': torch.quantize_per_channel(
+        torch.eye(2), torch.ones(2), torch.zeros(2).long(), 0, torch.qint8)}, directory / 'sparse.pth')
     header = json.dumps({'w': {'dtype': 'F32', 'shape': [2], 'data_offsets': [0, 8]}}).encode()
     (directory / 'a.safetensors').write_bytes(struct.pack('<Q', len(header)) + header + bytes(8))
     return directory
@@ -56,7 +66,7 @@ CHANGE = st.tuples(st.integers(0, 1500), st.booleans(), st.integers(0, 255))
 
 
 @FUZZ
-@given(which=st.integers(0, 4), changes=st.lists(CHANGE, min_size=1, max_size=4))
+@given(which=st.integers(0, 5), changes=st.lists(CHANGE, min_size=1, max_size=4))
 def test_a_sound_file_with_some_bytes_changed(samples, tmp_path, which, changes):
     content = bytearray(sorted(samples.iterdir())[which].read_bytes())
     for at, from_start, value in changes:
@@ -111,7 +121,8 @@ CHECKPOINT = st.recursive(
         'state_dict', 'model', 'meta', 'epoch', 'iter', 'optimizer', 'param_groups', 'state', 'params', 'message_hub',
         'runtime_info', 'best_score', 'mmcv_version', 'hook_msgs', 'pytorch-lightning_version', 'loops', 'callbacks',
         'EarlyStopping', 'optimizer_states', 'lr_schedulers', 'last_epoch', 'ema_state_dict', 'w', 'cfg', 'hooks',
-        'mmckpt', 'best_pck', 'model_ema', 'wait_count', 'rng_state', 'step']), inner, max_size=6), max_leaves=20)
+        'mmckpt', 'best_pck', 'StochasticWeightAveraging', 'average_model_state', 'n_averaged', 'optimizers',
+        'model_ema', 'wait_count', 'rng_state', 'step']), inner, max_size=6), max_leaves=20)
 
 
 @FUZZ
@@ -121,6 +132,24 @@ CHECKPOINT = st.recursive(
 def test_checkpoints_whose_parts_are_not_what_their_names_say(tmp_path, checkpoint):
     torch.save(checkpoint, tmp_path / 'a.pth')
     look_at(tmp_path / 'a.pth')
+
+
+SCHEDULE = st.recursive(
+    st.none() | st.integers(-2, 10 ** 13) | st.floats() | st.sampled_from(['lr', 'min', 'x']),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([
+        'last_epoch', '_last_lr', 'base_lrs', '_schedulers', '_milestones', 'step_size', 'gamma', 'milestones', 'T_max',
+        'eta_min', 'start_factor', 'end_factor', 'total_iters', 'factor', 'power', 'T_0', 'T_i', 'T_mult', 'T_cur',
+        'total_steps', '_schedule_phases', 'end_step', 'start_lr', 'end_lr', 'num_bad_epochs', 'mode', 3]),
+        inner, max_size=6), max_leaves=25)
+
+
+@FUZZ
+@example(state={'T_0': 2, 'T_i': 2, 'T_mult': 1, 'T_cur': 'x', 'eta_min': 0, 'last_epoch': 1})
+@example(state={'_schedulers': [{'gamma': 1, 'last_epoch': 0}] * 2, '_milestones': [3], 'last_epoch': 0})
+@given(state=SCHEDULE)
+def test_schedules_whose_parts_are_not_what_their_names_say(state):
+    states, kept, lost = mapped_schedulers([state])
+    assert len(kept) + len(lost) > 0 or not states
 
 
 @pytest.mark.parametrize('optimizer', [
