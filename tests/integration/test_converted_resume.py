@@ -189,23 +189,60 @@ def test_two_optimizers_go_on_in_an_optim_wrapper_dict_to_the_bit(tmp_path, by_h
     assert wrapper['second'].param_groups[0]['lr'] == 0.0025 and wrapper['first'].param_groups[0]['lr'] == 0.01
 
 
-def test_a_warm_up_before_a_cosine_goes_on_as_two_schedulers_to_the_bit(tmp_path):
+schedules = torch.optim.lr_scheduler
+SCHEDULES = {
+    'warm-up': (lambda o: schedules.SequentialLR(o, [
+        schedules.LinearLR(o, 0.1, total_iters=2), schedules.CosineAnnealingLR(o, 4)], [2]),
+        [dict(type='LinearLR', start_factor=0.1, end=3), dict(type='CosineAnnealingLR', T_max=4, begin=2)]),
+    'chain': (lambda o: schedules.ChainedScheduler([
+        schedules.ConstantLR(o, 0.5, total_iters=4), schedules.ExponentialLR(o, 0.9)]),
+        [dict(type='ConstantLR', factor=0.5, end=5), dict(type='ExponentialLR', gamma=0.9)]),
+    'cycle': (lambda o: dict(interval='step', scheduler=schedules.OneCycleLR(
+        o, 0.05, total_steps=37, cycle_momentum=False)),
+        [dict(type='OneCycleLR', eta_max=0.05, total_steps=37, by_epoch=False)]),
+    'restarts': (lambda o: schedules.CosineAnnealingWarmRestarts(o, 2),
+                 [dict(type='CosineRestartLR', periods=[2] * 4, restart_weights=[1] * 4, eta_min=0)])}
+
+
+@pytest.mark.parametrize('name', list(SCHEDULES))
+def test_chains_cycles_and_restarts_go_on_with_the_weights_that_lightning_would_have_had(tmp_path, name):
+    make, written = SCHEDULES[name]
+
     class Lit(type(foreign.lightning_module())):
         def configure_optimizers(self):
             optimizer = torch.optim.Adam(self.parameters(), 1e-2)
-            parts = [torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, total_iters=2),
-                     torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4)]
-            return [optimizer], [torch.optim.lr_scheduler.SequentialLR(optimizer, parts, [2])]
+            return [optimizer], [make(optimizer)]
 
     torch.manual_seed(3)
     straight, other = Lit(), Lit()
     other.load_state_dict(straight.state_dict())
     foreign.fit_lightning(tmp_path / 'straight', 6, module=straight)
     foreign.fit_lightning(tmp_path / 'begun', 3, module=other)
-    resumed = runner(tmp_path / 'run', 6, load_from=str(tmp_path / 'begun/last.ckpt'), resume=True, param_scheduler=[
-        dict(type='LinearLR', start_factor=0.1, end=3), dict(type='CosineAnnealingLR', T_max=4, begin=2)])
+    resumed = runner(tmp_path / 'run', 6, load_from=str(tmp_path / 'begun/last.ckpt'), resume=True,
+                     param_scheduler=written)
     resumed.train()
-    assert resumed.epoch == 6 and equal(resumed.model.net, straight.net)
+    assert resumed.epoch == 6
+    if name == 'restarts':
+        # The same rates in a formula that rounds in another way.
+        for ours, theirs in zip(resumed.model.net.parameters(), straight.net.parameters()):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+    else:
+        assert equal(resumed.model.net, straight.net)
+
+
+def test_a_chain_of_a_runner_goes_on_in_lightning_to_the_bit(tmp_path):
+    make, written = SCHEDULES['warm-up']
+
+    class Lit(type(foreign.lightning_module())):
+        def configure_optimizers(self):
+            optimizer = torch.optim.Adam(self.parameters(), 1e-2)
+            return [optimizer], [make(optimizer)]
+
+    straight = runner(tmp_path / 'straight', param_scheduler=written, randomness=dict(seed=1))
+    straight.train()
+    assert not main(['convert', str(tmp_path / 'straight/epoch_3.pth'), str(tmp_path / 'three.ckpt')])
+    module, _ = foreign.fit_lightning(tmp_path / 'run', 5, ckpt_path=tmp_path / 'three.ckpt', module=Lit())
+    assert equal(module.net, straight.model.net)
 
 
 def test_a_file_from_inside_an_epoch_says_so(tmp_path):
