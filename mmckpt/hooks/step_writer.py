@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Callable
 
 from mmengine.dist import is_main_process
@@ -19,7 +18,7 @@ from mmckpt.hooks.runner_adapter import broadcast_object
 from mmckpt.hooks.strategy_save import StrategySave, writes_itself
 from mmckpt.hooks.validation_delta import ValidationDelta
 from mmckpt.progress import Progress
-from mmckpt.store import CheckpointStore, Record, StagedCheckpoint
+from mmckpt.store import CheckpointStore, Record
 
 # Scores and rules by the name of a selection.
 Judged = dict[str, dict[str, Any]]
@@ -123,10 +122,8 @@ class StepWriter:
         if self.store is not None:
             notes = best_notes(self.store.records_of_run(), name, progress, roles, judged)
         if self._strategy is not None:
-            skips = self.store is not None and self.store.would_skip
-            staged = None if self.store is None or skips else self.store.stage_checkpoint(name)
-            written = self._strategy.write(staged, progress, val_pending, full, ranks, notes)
-            return StagedCheckpoint(Path(name), 'the checkpoint before it is still being written') if skips else written
+            staged = None if self.store is None else self.store.stage_checkpoint(name)
+            return self._strategy.write(staged, progress, val_pending, full, ranks, notes)
         if self.store is None:
             return None
         state = self.capture(progress, val_pending, full)

@@ -53,8 +53,7 @@ class StrategySave:
         """Write a checkpoint; call it on every rank.
 
         Args:
-            staged (StagedCheckpoint, optional): Where to; None on ranks other than 0. If it is None there as
-                well, nothing is written.
+            staged (StagedCheckpoint, optional): Where to, if anything shall be written; None on ranks other than 0.
             progress (Progress): Completed counts.
             val_pending (bool): Whether a validation is due at this step.
             save_optimizer (bool): Whether the optimizer goes into it.
@@ -64,9 +63,10 @@ class StrategySave:
         Returns:
             StagedCheckpoint: What was written, or why it could not be; None on ranks other than 0.
         """
-        runner, path = self.capture.runner, broadcast_object(None if staged is None else str(staged.path))
+        runner = self.capture.runner
+        path = broadcast_object(str(staged.path) if staged is not None and staged.is_wanted else None)
         if path is None:
-            return None
+            return staged
         extra = self.capture.extra(progress, val_pending)
         envelope(extra).update(ranks=ranks, bests=notes, strategy=type(self.strategy).__name__, parts=list(extra))
         runner.call_hook('add_checkpoint_state', checkpoint=extra)

@@ -113,7 +113,8 @@ class Outbox:
         if self._queue is None:
             self._queue = choose_queue(self.async_save, state, self._logger)
         self.raise_error()
-        if self.would_skip:
+        # Who was told to write nothing has written nothing, even if there would be time now.
+        if self.would_skip or (isinstance(state, StagedCheckpoint) and state.is_skipped):
             self._logger.warning('%s is skipped: the checkpoint before it is still being written.', name)
             return None
         if self._unwritten:

@@ -11,7 +11,7 @@ from typing import Any, Callable, Literal
 
 from mmckpt.policy.retention import KeepAll, Retention
 from mmckpt.progress import Progress
-from mmckpt.store.backend import LocalBackend, StorageBackend
+from mmckpt.store.backend import LocalBackend, StorageBackend, temporary_path
 from mmckpt.store.catalog import Catalog
 from mmckpt.store.committer import Committer
 from mmckpt.store.index import Index
@@ -205,12 +205,22 @@ class CheckpointStore(StoreView):
         return self._outbox.put(name, state, lambda now: self._committer.write(now, draft, point_last), on_end)
 
     def stage_checkpoint(self, name: str) -> StagedCheckpoint:
-        """Choose a hidden path for a file or directory that others write; :meth:`write` takes it as the state then."""
+        """Choose a hidden path for a file or directory that others write; :meth:`write` takes it as the state then.
+
+        Returns:
+            StagedCheckpoint: Where to; or why nothing shall be written, which :meth:`write` is told all the same.
+        """
         check_name(name)
-        # What is still being made durable may have the same hidden path.
-        self._outbox.join()
+        target = self.directory / name
+        if self.would_skip:
+            return StagedCheckpoint(temporary_path(target), is_skipped=True)
         self._submit(lambda: self._pruner.make_room_for_staged(name))
-        return stage(self._committer.catalog.backend, self.directory / name)
+        # There is room only then; and what is still being made durable may have the same hidden path.
+        self._outbox.join()
+        try:
+            return stage(self._committer.catalog.backend, target)
+        except OSError as error:
+            return StagedCheckpoint(temporary_path(target), f'{type(error).__name__}: {error}')
 
     def link(self, source: str, name: str, *, roles: Sequence[str], scores: Mapping[str, float] | None = None,
              metrics: Mapping[str, float] | None = None, point_last: bool = False,

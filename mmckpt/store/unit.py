@@ -41,11 +41,18 @@ class StagedCheckpoint:
         path (Path): The hidden name; there is nothing yet.
         failure (str): Why it could not be written; the save then counts as failed. Defaults to '', it was.
         ready (callable, optional): Returns when all is written, or raises. Defaults to None, it is.
+        is_skipped (bool): Whether it is left out, because the one before is being written. Defaults to False.
     """
 
     path: Path
     failure: str = ''
     ready: Callable[[], object] | None = None
+    is_skipped: bool = False
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody shall write."""
+        return not (self.failure or self.is_skipped)
 
 
 @dataclass(frozen=True)

@@ -91,13 +91,13 @@ def make_runner(work_dir, values, hooks=(), epochs=3, checkpoint=None, model=Non
             twelve samples in shuffled batches of four.
         val (dict, optional): Validation data loader. Defaults to ten samples
             in batches of four.
-        **kwargs: Further arguments of the Runner.
+        **kwargs: Further arguments of the Runner; ``runner`` is the class of another one.
     """
     never = dict(type='CheckpointHook', interval=99, save_last=False)
     torch.manual_seed(7)
     MMLogger._instance_dict.clear()
-    return Runner(
-        model or Net(), str(work_dir),
+    return kwargs.pop('runner', Runner)(
+        model or Net(), work_dir=str(work_dir),
         train_dataloader=train or loader(12, shuffle=True), val_dataloader=val or loader(10),
         train_cfg=kwargs.pop('train_cfg', dict(by_epoch=True, max_epochs=epochs)),
         val_cfg=kwargs.pop('val_cfg', dict()),
