@@ -83,13 +83,21 @@ class FSDP2Strategy(DDPStrategy):
         if callback is not None:
             callback(rest)
         rest['optimizer'] = save_optimizer and hasattr(self, 'optim_wrapper')
-        directory = Path(filename)
-        directory.mkdir(parents=True, exist_ok=True)
-        if is_main_process():
-            torch.save(rest, directory / _REST)
-        self._pending = write_shards(directory, self.model, self._optimizers() if rest['optimizer'] else (),
+        self._pending = write_shards(filename, self.model, self._optimizers() if rest['optimizer'] else (),
                                      async_save=self.async_save)
+        # What fails on one rank only must not keep it from the exchange in which all write.
+        if is_main_process():
+            self._write_rest(rest, Path(filename))
         return self._pending
+
+    def _write_rest(self, rest: dict, directory: Path) -> None:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            torch.save(rest, directory / _REST)
+        except BaseException:
+            # Who takes away what is of no use must not do so while it is being written.
+            self.wait_for_save()
+            raise
 
     def wait_for_save(self) -> None:
         """Wait until this rank has written what it is writing; what went wrong there is told to the hook."""

@@ -128,7 +128,6 @@ def write_shards(directory: str | os.PathLike, model: torch.nn.Module, optimizer
     Returns:
         Future: Of this rank, if it writes in the background; on rank 0 it ends when all ranks have written.
     """
-    Path(directory).mkdir(parents=True, exist_ok=True)
     state = _state_of(model, optimizers, extra or {})
     if async_save and dist.is_initialized():
         group = _group_of_writers(dist.group.WORLD)

@@ -11,13 +11,16 @@ from mmckpt.strategy import FSDP2Strategy
 
 @STRATEGIES.register_module()
 class FailingStrategy(FSDP2Strategy):
-    """Its last rank cannot write the save of one iteration; the others do not know."""
+    """The last rank cannot write the save of one iteration, the first one that of half of it; no other hears of it."""
 
     def __init__(self, fails_at=0, **kwargs):
         super().__init__(**kwargs)
         self.fails_at = fails_at
 
     def save_checkpoint(self, filename, *, extra_ckpt=None, **kwargs):
+        if extra_ckpt['meta']['iter'] * 2 == self.fails_at and self.rank == 0:
+            # The name of what only this rank writes is taken.
+            os.makedirs(os.path.join(filename, 'rest.pth'))
         written = super().save_checkpoint(filename, extra_ckpt=extra_ckpt, **kwargs)
         if extra_ckpt['meta']['iter'] == self.fails_at and self.rank == self.world_size - 1:
             raise OSError('planted: no space left')
