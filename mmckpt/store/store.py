@@ -207,8 +207,7 @@ class CheckpointStore(StoreView):
     def stage_checkpoint(self, name: str) -> StagedCheckpoint:
         """Choose a hidden path for a file or directory that others write; :meth:`write` takes it as the state then.
 
-        Returns:
-            StagedCheckpoint: Where to; or why nothing shall be written, which :meth:`write` is told all the same.
+        It is to be handed over also if it says that nothing shall be written.
         """
         check_name(name)
         target = self.directory / name
@@ -217,10 +216,7 @@ class CheckpointStore(StoreView):
         self._submit(lambda: self._pruner.make_room_for_staged(name))
         # There is room only then; and what is still being made durable may have the same hidden path.
         self._outbox.join()
-        try:
-            return stage(self._committer.catalog.backend, target)
-        except OSError as error:
-            return StagedCheckpoint(temporary_path(target), f'{type(error).__name__}: {error}')
+        return stage(self._committer.catalog.backend, target)
 
     def link(self, source: str, name: str, *, roles: Sequence[str], scores: Mapping[str, float] | None = None,
              metrics: Mapping[str, float] | None = None, point_last: bool = False,

@@ -84,9 +84,12 @@ def is_unit(path: str | os.PathLike) -> bool:
 
 
 def stage(backend: StorageBackend, target: Path) -> StagedCheckpoint:
-    """Choose a hidden name beside the one that a checkpoint will get, and clear it."""
+    """Choose a hidden name beside the one that a checkpoint will get, and clear it; a disk that fails is a failure."""
     path = temporary_path(target)
-    backend.remove(path)
+    try:
+        backend.remove(path)
+    except OSError as error:
+        return StagedCheckpoint(path, f'{type(error).__name__}: {error}')
     return StagedCheckpoint(path)
 
 
