@@ -157,6 +157,10 @@ def newest_valid(directory: Path) -> Path:
     record = CheckpointStore.read(directory).latest_valid()
     if record is not None:
         return directory / record.name
+    pointed = _pointed_at(str(directory))
+    if pointed is not None and os.path.isdir(pointed) and not is_unit(pointed):
+        warn(f'{pointed}, which last_checkpoint names, was not written by mmckpt: its bytes cannot be checked.')
+        return Path(pointed)
     raise CorruptCheckpointError(
         f'{directory} holds {len(checkpoints_in(directory))} checkpoint files, but none of them is valid '
         '(the reasons are above). Pass another file as --resume-from PATH, or train without --resume to '
@@ -218,7 +222,7 @@ def seed_of_training_state(path: Path) -> int | None:
     """Return the seed of the run that wrote a file, if it says; refuse one that no training can go on from."""
     if path.is_dir():
         # Which of its files hold weights and optimizer, the strategy that wrote them knows.
-        return load_checkpoint(path / STATE, mmap=True).get('meta', {}).get('seed')
+        return load_checkpoint(path / STATE, mmap=True).get('meta', {}).get('seed') if is_unit(path) else None
     try:
         checkpoint: dict[str, Any] = load_checkpoint(path, mmap=True)
     except IncompatibleCheckpointError:

@@ -30,7 +30,7 @@ from mmckpt.hooks.runner_adapter import (
     validation_due,
 )
 from mmckpt.hooks.step_writer import StepWriter
-from mmckpt.hooks.strategy_save import check_strategy, told_state
+from mmckpt.hooks.strategy_save import check_strategy, name_of_writer, told_state
 from mmckpt.policy.retention import AnyOf
 from mmckpt.policy.selection import DEFAULT_GREATER, DEFAULT_LESS
 from mmckpt.progress import Progress
@@ -300,7 +300,7 @@ class CheckpointHook(_CheckpointHook):
 
     def _look_at(self, runner: Any, checkpoint: dict) -> None:
         resume_preflight(runner, runner._load_from, checkpoint)
-        self._loaded = LoadedCheckpoint(runner._load_from, checkpoint)
+        self._loaded = LoadedCheckpoint(runner._load_from, checkpoint, name_of_writer(runner))
 
     def _close(self, runner: Any, reason: str, error: BaseException | None) -> None:
         if self._writer is not None and reason == 'exception' and self.save_on_exception:

@@ -18,6 +18,7 @@ from mmckpt.hooks.facts import length_of, run_facts
 from mmckpt.hooks.optimizer_fit import hyperparameter_differences, misfit, scheduler_differences
 from mmckpt.hooks.resume import check_model, weight_differences
 from mmckpt.hooks.runner_adapter import unwrapped_model
+from mmckpt.hooks.strategy_save import writes_itself
 from mmckpt.loops import EpochBasedTrainLoop as ExactEpochs
 from mmckpt.loops import IterBasedTrainLoop as ExactIters
 from mmckpt.state.config_diff import config_changes, read_config_text
@@ -67,7 +68,7 @@ def preflight(runner: Any, path: str, checkpoint: dict[str, Any]) -> Preflight:
     """
     meta, facts = checkpoint.get('meta', {}), checkpoint.get('mmckpt', {}).get('facts', {})
     # What a strategy has written, in parts on all ranks, only it can compare with what it has built.
-    ours = [] if 'strategy' in checkpoint.get('mmckpt', {}) else [
+    ours = [] if writes_itself(runner) or 'strategy' in checkpoint.get('mmckpt', {}) else [
         *_weights(runner, path, checkpoint), *_optimizer(runner, path, checkpoint, facts),
         *scheduler_differences(runner, checkpoint)]
     differences = [

@@ -21,7 +21,7 @@ from mmckpt.files.foreign import is_own_form
 from mmckpt.hooks.capture import stateful_hooks
 from mmckpt.hooks.rank_state import restore_rank_state
 from mmckpt.hooks.runner_adapter import broadcast_object, unwrapped_model
-from mmckpt.hooks.strategy_save import writes_itself
+from mmckpt.hooks.strategy_save import unsealed_directory, writes_itself
 from mmckpt.hooks.validation_delta import apply_delta
 from mmckpt.state.model_settings import setting_differences
 from mmckpt.store import CheckpointStore, Record, load_checkpoint
@@ -76,6 +76,11 @@ def _choose(runner: Any, directory: Path, rejected: list[Record]) -> tuple[bool,
                 f'resume=True: goes on from {newest.name} of {directory}; load_from={asked!r} holds weights '
                 'only and is not used. Set resume=False to start from it.')
         return True, str(directory / newest.name)
+    unsealed = unsealed_directory(runner, directory) if newest is None and not view.records() else None
+    if unsealed is not None:
+        runner.logger.warning(
+            f'{unsealed}, which last_checkpoint names, was not written by mmckpt: its bytes cannot be checked.')
+        return True, unsealed
     if view.records():
         raise CheckpointNotFoundError(
             f'resume=True, but none of the {len(view.records())} checkpoints in {directory} is valid (the log '
@@ -112,17 +117,17 @@ class LoadedCheckpoint:
 
     Args:
         path (str): The file, as the Runner was told.
-        checkpoint (dict): Its content, as the Runner read it.
+        checkpoint (dict): Its content, as the Runner read it; of a directory a part.
+        strategy (str, optional): The strategy that reads and writes it. Defaults to None, none.
     """
 
-    def __init__(self, path: str, checkpoint: dict[str, Any]) -> None:
+    def __init__(self, path: str, checkpoint: dict[str, Any], strategy: str | None = None) -> None:
         self.path = path
         self.parts = set(checkpoint)
         self.meta = {k: v for k, v in checkpoint.get('meta', {}).items() if k != 'cfg'}
         self.n_tensors = len(checkpoint.get('state_dict', ()))
         self.envelope: dict[str, Any] = checkpoint.get('mmckpt', {})
-        # Set where a strategy has written the file, or a directory, of which `checkpoint` is a part.
-        self.strategy: str | None = self.envelope.get('strategy')
+        self.strategy = strategy
         self.parts |= set(self.envelope.get('parts', ()))
         self.post_validation: dict[str, Any] | None = None
         self.restored_hooks: list[str] = []

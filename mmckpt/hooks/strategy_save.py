@@ -32,6 +32,20 @@ def writes_itself(runner: Any) -> bool:
                for name in ('save_checkpoint', 'model_state_dict', 'optim_state_dict'))
 
 
+def name_of_writer(runner: Any) -> str | None:
+    """Return the class name of such a strategy, or None if there is none."""
+    return type(runner.strategy).__name__ if writes_itself(runner) else None
+
+
+def unsealed_directory(runner: Any, directory: Path) -> str | None:
+    """Return what the strategy has written without us and ``last_checkpoint`` names, or None."""
+    pointer = directory / 'last_checkpoint'
+    if not writes_itself(runner) or not pointer.is_file():
+        return None
+    named = pointer.read_text().strip()
+    return named if Path(named).is_dir() else None
+
+
 class StrategySave:
     """Lets the strategy of a runner write, and adds what it does not know.
 
@@ -68,7 +82,7 @@ class StrategySave:
         if path is None:
             return staged
         extra = self.capture.extra(progress, val_pending)
-        envelope(extra).update(ranks=ranks, bests=notes, strategy=type(self.strategy).__name__, parts=list(extra))
+        envelope(extra).update(ranks=ranks, bests=notes, strategy=name_of_writer(runner), parts=list(extra))
         runner.call_hook('add_checkpoint_state', checkpoint=extra)
 
         def tell_hooks(checkpoint: dict[str, Any]) -> None:
@@ -117,7 +131,7 @@ def check_strategy(runner: Any, path: str, told: dict[str, Any]) -> None:
     Raises:
         IncompatibleCheckpointError: If the runner's strategy is another one.
     """
-    own = type(getattr(runner, 'strategy', None)).__name__ if writes_itself(runner) else None
+    own = name_of_writer(runner)
     writer = told.get('mmckpt', {}).get('strategy')
     if own != writer:
         raise IncompatibleCheckpointError(

@@ -12,7 +12,7 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from mmckpt.cli.main import main
 from mmckpt.state.digest import CLOCK_KEYS, digest
 from mmckpt.store import CheckpointStore, find_checkpoint
-from mmckpt.store.unit import STATE
+from mmckpt.store.unit import MANIFEST, STATE
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(torch.cpu.Stream, 'record_event'),
                                                    reason='fully_shard of this torch needs a GPU')]
@@ -115,3 +115,22 @@ def test_weights_of_a_file_go_into_shards_as_far_as_they_fit(tmp_path):
     for name in ('0.weight', '0.bias', '5.weight'):
         assert torch.equal(begun[f'body.{name}'], weights[f'module.body.{name}'])
     assert '7 weights have no counterpart: body.1.bias' in out
+
+
+def test_a_directory_that_stock_wrote_is_gone_on_from(killed, tmp_path):
+    """As MMEngine's CheckpointHook leaves it: no manifest, no index, nothing of ours."""
+    work_dir = tmp_path / 'run'
+    shutil.copytree(killed[0] / 'iter_20.pth', work_dir / 'iter_20.pth')
+    for name in (MANIFEST, STATE):
+        (work_dir / 'iter_20.pth' / name).unlink()
+    rest = torch.load(work_dir / 'iter_20.pth/rest.pth', weights_only=True)
+    rest.pop('mmckpt')
+    torch.save(rest, work_dir / 'iter_20.pth/rest.pth')
+    for asked in (dict(flags=['--resume']), dict()):
+        (work_dir / 'last_checkpoint').write_text(str(work_dir / 'iter_20.pth'))
+        out = launch(2, CONFIG, work_dir, HALF, 'resume=True', 'train_cfg.max_epochs=3', **asked)
+        assert 'its bytes cannot be checked' in out and f'Resumed from {work_dir}/iter_20.pth' in out
+        shutil.rmtree(work_dir / 'iter_24.pth')
+        (work_dir / 'mmckpt_index.json').unlink()
+        for best in work_dir.glob('best*'):
+            shutil.rmtree(best)
