@@ -64,7 +64,7 @@ class Committer:
             SaveError: If it is one failure too many in a row.
         """
         staged, started = isinstance(state, StagedCheckpoint), time.perf_counter()
-        expected = stored_size(state.path) if staged and state.path.exists() else estimate_bytes(state)
+        expected = _size_so_far(state.path) if staged else estimate_bytes(state)
         before = self.catalog.index.last_seq
         try:
             self.pruner.make_room(draft, 0 if staged else expected)
@@ -194,6 +194,14 @@ class Committer:
             return f'{megabytes(self.catalog.backend.free_bytes(self.catalog.directory))} are free'
         except OSError as error:
             return f'and what is free cannot be told ({error})'
+
+
+def _size_so_far(path: Path) -> int:
+    try:
+        return stored_size(path)
+    except OSError:
+        # Others are still writing, or could not.
+        return 0
 
 
 def _linked(original: Record, draft: Record, seq: int) -> Record:

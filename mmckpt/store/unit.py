@@ -217,7 +217,10 @@ def link_unit(backend: StorageBackend, source: Path, target: Path) -> tuple[Path
     """
     temporary, copied = temporary_path(target), 0
     backend.remove(temporary)
-    manifest = read_manifest(source)
+    try:
+        manifest = read_manifest(source)
+    except ValueError as error:
+        raise OSError(errno.EIO, f'{source.name}: {error}') from error
     try:
         for name in (*manifest.files, MANIFEST):
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)

@@ -209,6 +209,27 @@ def test_what_a_rank_could_not_write_is_a_failed_save_like_any_other(open_store,
     assert store.latest_valid().name == 'epoch_1.pth'
 
 
+def test_files_that_vanish_while_others_write_stop_nobody(open_store, said):
+    """Their own temporary files have other names a moment later, for instance."""
+    store = open_store(async_save=True, stage=Snapshot(), max_failures=9)
+    staged = store.stage_checkpoint('epoch_1.pth')
+    staged.path.mkdir()
+    (staged.path / '.metadata.tmp').symlink_to('nothing')
+    torch.save({'meta': {}}, staged.path / STATE)
+    ready = replace(staged, ready=lambda: (staged.path / '.metadata.tmp').unlink())
+    assert store.write('epoch_1.pth', ready, progress=Progress(1, 10), roles=('periodic',))
+    store.wait()
+    assert store.verify(store.find('epoch_1.pth')) is None
+
+
+def test_a_link_to_a_directory_without_a_sound_manifest_costs_that_name_only(open_store, save_directory, said):
+    store = open_store()
+    save_directory(store, 1)
+    (store.directory / 'epoch_1.pth' / MANIFEST).write_text('{')
+    store.link('epoch_1.pth', 'best_AP_epoch_1.pth', roles=('best:AP',))
+    assert store.find('best_AP_epoch_1.pth') is None and 'is not a manifest' in said()
+
+
 def test_a_file_that_others_wrote_is_a_checkpoint_like_any_other(open_store, state):
     store = open_store()
     staged = store.stage_checkpoint('epoch_1.pth')
