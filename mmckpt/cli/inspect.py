@@ -18,7 +18,7 @@ from mmckpt.files import Content, open_file
 from mmckpt.files.anatomy import anatomy
 from mmckpt.files.outline import Line, clean, leaves, matching, outline, printable, shown_shape
 from mmckpt.files.special import SparseRef
-from mmckpt.files.values import Statistics, index_fault, statistics
+from mmckpt.files.values import Statistics, index_fault, statistics, too_often
 
 HELP = 'show what a checkpoint file of any kind holds, without running anything in it'
 EXAMPLES = """  %(prog)s work_dirs/run/epoch_10.pth
@@ -52,7 +52,11 @@ def run(args: argparse.Namespace) -> int:
     if args.keys is not None and not found:
         raise UsageError(f'no entry of {args.file} matches --keys {args.keys!r}. It has '
                          + ', '.join(repr(line.path) for line in root.below[:12]))
-    stats = {line.path: statistics(line.ref) for line in found if line.ref is not None} if args.stats else {}
+    reason = too_often(content) if args.stats else None
+    if reason:
+        content.notes.append(f'its values are not read: {reason}')
+    stats = {line.path: statistics(line.ref) for line in found if line.ref is not None and not reason} if (
+        args.stats) else {}
     if args.json:
         print(json.dumps(_as_json(content, found, stats), indent=2, default=str))
     else:

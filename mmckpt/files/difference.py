@@ -16,13 +16,13 @@ from mmckpt.files.key_rules import without_wrapper
 from mmckpt.files.nodes import ArrayRef, Named, Opaque, TensorRef
 from mmckpt.files.outline import clean, shown_shape, shown_value
 from mmckpt.files.special import SparseRef
-from mmckpt.files.values import ValueReader
+from mmckpt.files.values import ValueReader, apart, too_often
 from mmckpt.state.config_diff import config_changes, read_config_text
 from mmckpt.state.digest import CLOCK_KEYS
 
 ABSENT = '(absent)'
-# What strides of 0 may add to the bytes of a tensor that is compared.
-_MOST_REPEATED = 1 << 28
+# Elements that strides of 0 may make of fewer bytes; each is compared as eight.
+_MOST_REPEATED = 1 << 24
 # Differ between any two runs, whatever was trained.
 _CLOCKS = ('meta.time', 'meta.experiment_name', 'meta.mmengine_version', 'meta.mmckpt_version')
 
@@ -60,7 +60,14 @@ def differences(first: Content, second: Content) -> Iterator[Difference]:
     Args:
         first (Content): An opened file.
         second (Content): Another one.
+
+    Raises:
+        CorruptCheckpointError: If the tensors of a file claim many times its bytes.
     """
+    for content in (first, second):
+        reason = too_often(content)
+        if reason:
+            raise CorruptCheckpointError(f'the values in {content.path} are not compared: {reason}')
     parts = anatomy(first.tree), anatomy(second.tree)
     if parts[0].form == parts[1].form:
         for change in _changes(first.tree, second.tree, ''):
@@ -167,8 +174,12 @@ def _sparse_change(a: Any, b: Any, path: str) -> Iterator[Difference]:
 def _stored(ref: SparseRef) -> list[torch.Tensor]:
     """Indices and values, each place once and in order."""
     if ref.layout != 'sparse_coo':
-        return [ValueReader().tensor(part) for part in ref.stored]
-    whole = ValueReader().tensor(ref).coalesce()
+        return [apart(part) for part in ref.stored]
+    try:
+        whole = apart(ref).coalesce()
+    except NotImplementedError as error:
+        # Of a few dtypes torch adds no elements up.
+        raise CorruptCheckpointError(str(error)) from error
     return [whole.indices(), whole.values()]
 
 
@@ -189,9 +200,9 @@ def _value_change(left: torch.Tensor, right: torch.Tensor, path: str) -> Iterato
 def _values(ref: TensorRef | ArrayRef) -> torch.Tensor | None:
     if isinstance(ref, TensorRef):
         place = ref.storage.place if ref.storage else None
-        if place is not None and ref.nbytes > place.nbytes + _MOST_REPEATED:
+        if place is not None and ref.nbytes > place.nbytes and ref.numel > _MOST_REPEATED:
             raise CorruptCheckpointError(f'its shape {shown_shape(ref)} repeats the {place.nbytes} bytes in the file')
-        found: Any = ValueReader().tensor(ref) if ref.fault is None else None
+        found: Any = apart(ref) if ref.fault is None else None
         found = found.dequantize() if found is not None and found.is_quantized else found
     else:
         array = ValueReader().array(ref, {}, '')

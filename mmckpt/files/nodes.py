@@ -88,10 +88,12 @@ class TensorRef:
             return 'the file holds no plain values of it'
         if self.dtype not in WIDTHS:
             return f'its dtype {self.dtype} is unknown'
+        if self.dtype.startswith('q'):
+            return 'its numbers stand for others, and it does not say for which'
         if len(self.stride) != len(self.shape):
             return f'its shape has {len(self.shape)} dimensions and {len(self.stride)} strides'
-        if min((*self.shape, *self.stride, self.offset), default=0) < 0:
-            return 'its shape, strides or offset are negative'
+        if not all(0 <= number < 1 << 63 for number in (*self.shape, *self.stride, self.offset)):
+            return 'its shape, strides or offset are negative or too large'
         place = self.storage.place
         if place is None:
             return f'the file has no bytes for its storage {self.storage.key[:40]!r}'

@@ -45,7 +45,8 @@ def kind_of(state: Any) -> tuple[str, str]:
         return '', 'it does not say how many steps it has made (last_epoch)'
     settings = state.keys() - _COUNTERS
     if 'num_bad_epochs' in state:
-        return 'ReduceOnPlateauLR', ''
+        mode = state.get('mode', 'min')
+        return ('ReduceOnPlateauLR', '') if mode in ('min', 'max') else ('', 'its mode is neither min nor max')
     if {'total_steps', '_schedule_phases'} <= settings:
         return ('OneCycleLR', '') if _phases(state) else ('', 'the phases of its cycle are unknown')
     kind = next((kind for kind, names in _KINDS.items() if settings == set(names)), '')
@@ -98,17 +99,27 @@ def written(kind: str, state: Mapping[str, Any], begin: int, end: int | None, by
 
 def misplaced(state: Mapping[str, Any]) -> str | None:
     """Why a schedule with warm restarts is not where its count of steps says, or None if it is there."""
-    first, factor, made = state['T_0'], state['T_mult'], state['last_epoch']
-    if factor == 1:
-        at, period = made % first, first
-    else:
-        at, period = made, first
-        while at >= period:
-            at, period = at - period, period * factor
+    made = state['last_epoch']
+    at, period = place_among_periods(state['T_0'], state['T_mult'], made)
     if (state['T_cur'], state['T_i']) != (at, period):
         return (f"it stands at {state['T_cur']} of a period of {state['T_i']} after {made} steps: it was stepped by "
                 'parts of an epoch, which MMEngine never does')
     return None
+
+
+def place_among_periods(first: int, factor: int, made: int) -> tuple[int, int]:
+    """Return the steps made in the period at hand, and its length.
+
+    Example:
+        >>> place_among_periods(first=2, factor=2, made=7)
+        (1, 8)
+    """
+    if factor == 1:
+        return made % first, first
+    at, period = made, first
+    while at >= period:
+        at, period = at - period, period * factor
+    return at, period
 
 
 def is_count(value: Any, least: int = 0) -> bool:

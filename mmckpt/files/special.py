@@ -16,6 +16,8 @@ _COMPRESSED = ('sparse_csr', 'sparse_csc', 'sparse_bsr', 'sparse_bsc')
 # The plain dtype in which the values of a quantized tensor lie.
 PLAIN = {'quint8': 'uint8', 'qint8': 'int8', 'qint32': 'int32'}
 _PER_CHANNEL = ('per_channel_affine', 'per_channel_affine_float_qparams')
+# Dtypes of what torch keeps for each channel.
+_SERIES = ('float64', 'float32', 'int64', 'int32')
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +144,9 @@ def assemble(ref: SparseRef | QuantizedRef, read: Callable[[TensorRef], torch.Te
         try:
             return _quantized(ref, read) if isinstance(ref, QuantizedRef) else _sparse(ref, read)
         except (RuntimeError, ValueError, TypeError) as error:
-            raise CorruptCheckpointError(f'a {ref.kind} of shape {ref.shape} is broken: {error}'[:300]) from error
+            # Below the first line torch says where in its own code that was.
+            reason = str(error).split('\n')[0]
+            raise CorruptCheckpointError(f'a {ref.kind} of shape {ref.shape} is broken: {reason}'[:300]) from error
 
 
 def channels(ref: QuantizedRef, read: Callable[[TensorRef], torch.Tensor]) -> list[tuple[TensorRef, float, float]]:
@@ -177,7 +181,8 @@ def _series(part: Any, read: Callable[[TensorRef], torch.Tensor]) -> torch.Tenso
 def _is_series(part: Any, count: int) -> bool:
     if isinstance(part, list):
         return len(part) == count and all(type(number) in (int, float) for number in part)
-    return type(part) is TensorRef and part.shape == (count,) and part.fault is None and not _is_repeated(part)
+    return (type(part) is TensorRef and part.dtype in _SERIES and part.shape == (count,) and part.fault is None
+            and not _is_repeated(part))
 
 
 def _is_repeated(part: TensorRef) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmckpt.files.schedule_kinds import ends_at_base
+from mmckpt.files.schedule_kinds import ends_at_base, is_count, place_among_periods
 
 # Names in MMEngine by those in PyTorch, for the way back.
 _COUNTERS = {'base_lrs': 'base_values', 'last_epoch': 'last_step', '_last_lr': '_last_value'}
@@ -89,13 +89,15 @@ def _cycle_to_torch(state: Mapping[str, Any]) -> dict[str, Any]:
     if 'periods' not in state:
         # Its phases lack the momentum's, which PyTorch has from its own arguments.
         return {**_counted(state), 'total_steps': state['total_steps']}
-    periods, made = list(state['periods']), state['last_step']
+    periods, made = state['periods'], state['last_step']
+    if not (isinstance(periods, (list, tuple)) and periods and is_count(made) and all(is_count(p, 1) for p in periods)):
+        raise ValueError('its periods or its count of steps are no whole numbers')
     first, factor = periods[0], periods[1] // periods[0] if len(periods) > 1 else 1
-    if periods != [first * factor ** i for i in range(len(periods))] or any(w != 1 for w in state['restart_weights']):
-        raise ValueError(f'its periods {periods} or their weights are not those of CosineAnnealingWarmRestarts')
+    grows = factor and all(after == before * factor for before, after in zip(periods, periods[1:]))
+    if not grows or any(weight != 1 for weight in state['restart_weights']):
+        raise ValueError(f'its periods {str(periods)[:50]} or their weights are not those of '
+                         'CosineAnnealingWarmRestarts')
     if state.get('eta_min_ratio') is not None:
         raise ValueError('its least rate is a share of the first, which CosineAnnealingWarmRestarts has not')
-    at, period = made, first
-    while at >= period:
-        at, period = at - period, period * factor
+    at, period = place_among_periods(first, factor, made)
     return {**_counted(state), 'eta_min': state['eta_min'], 'T_0': first, 'T_mult': factor, 'T_cur': at, 'T_i': period}

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from mmckpt.errors import CorruptCheckpointError
-from mmckpt.files.nodes import WIDTHS, ArrayRef, Named, Opaque, Place, ShardedRef, TensorRef
+from mmckpt.files.nodes import WIDTHS, ArrayRef, Named, Opaque, Place, ShardedRef, TensorRef, tensors_in
 from mmckpt.files.special import QuantizedRef, SparseRef, assemble, channels, ranges
+
+if TYPE_CHECKING:
+    from mmckpt.files.content import Content
 
 _CHUNK = 16 << 20
 _NUMERIC = 'biufc'
 # Each is read by itself.
 _MOST_CHANNELS = 10_000
+# Tensors that reach over no more bytes than this are read at a stroke.
+_NEAR = 1 << 16
+# How often all bytes of a file are read where each of its tensors is; less than so many bytes are no matter.
+_MOST_TIMES, _FEW = 8, 1 << 30
 
 
 @dataclass(frozen=True)
@@ -162,6 +169,37 @@ def statistics(ref: TensorRef | ArrayRef) -> Statistics | None:
     return Statistics(nan, inf, zero, low, high, total / count if count else None)
 
 
+def too_often(content: Content) -> str | None:
+    """Why the tensors of a file are not read one by one, or None if they are.
+
+    Thousands of tensors in a small file can all look at the same bytes, and
+    would cost as much time as a file thousands of times its size.
+    """
+    claimed = sum(_claimed(ref) for _, ref in tensors_in(content.tree))
+    if claimed <= max(_FEW, _MOST_TIMES * content.size):
+        return None
+    return f'its tensors look at {claimed} bytes, and the file has {content.size}: they share them again and again'
+
+
+def apart(ref: TensorRef) -> torch.Tensor:
+    """Return one tensor, and read little more for it than its own elements, however large its storage is.
+
+    Raises:
+        CorruptCheckpointError: If its bytes are not all there.
+    """
+    if isinstance(ref, (SparseRef, QuantizedRef)) and ref.fault is None:
+        return assemble(ref, apart)
+    if ref.fault is not None or isinstance(ref, ShardedRef):
+        return ValueReader().tensor(ref)
+    assert ref.storage is not None and ref.storage.place is not None
+    dtype, width = getattr(torch, ref.dtype), WIDTHS[ref.dtype]
+    reach = _reach(ref) if ref.numel else 0
+    if reach <= max(_NEAR, 4 * ref.nbytes):
+        raw = _bytes(ref.storage.place, ref.offset * width, reach, ref.dtype)
+        return raw.view(dtype).as_strided(ref.shape, ref.stride)
+    return _gathered(ref.storage.place, ref).view(dtype).reshape(ref.shape)
+
+
 def index_fault(ref: SparseRef) -> str | None:
     """Read the indices of a sparse tensor piece by piece and tell if some lie outside of it."""
     for indices, end in ranges(ref) if ref.fault is None else ():
@@ -192,10 +230,10 @@ def _pieces(ref: TensorRef | ArrayRef) -> Iterator[torch.Tensor]:
     dtype, width = getattr(torch, ref.dtype), WIDTHS[ref.dtype]
     if dtype.is_complex:
         return
-    # All that the strides can reach; what lies between is another tensor's at worst.
-    reach = (sum((n - 1) * s for n, s in zip(ref.shape, ref.stride)) + 1) * width
+    # All that the strides can reach; strides of 0 do not make more of it.
+    reach = _reach(ref)
     if reach > ref.nbytes:
-        yield ValueReader().tensor(ref).to(torch.float64).reshape(-1)
+        yield apart(ref).to(torch.float64).reshape(-1)
         return
     for start in range(0, reach, _CHUNK):
         raw = _bytes(ref.storage.place, ref.offset * width + start, min(_CHUNK, reach - start), ref.dtype)
@@ -210,6 +248,33 @@ def _quantized_pieces(ref: QuantizedRef) -> Iterator[torch.Tensor]:
             yield (piece - zero_point) * scale
 
 
+def _claimed(ref: TensorRef | ArrayRef) -> int:
+    """Bytes of a file that a tensor looks at."""
+    if isinstance(ref, ShardedRef):
+        return sum(_claimed(piece) for _, piece in ref.pieces)
+    if isinstance(ref, SparseRef):
+        return sum(map(_claimed, ref.stored))
+    place = ref.storage.place if isinstance(ref, TensorRef) and ref.storage is not None else None
+    return 0 if place is None else min(ref.nbytes, place.nbytes)
+
+
+def _reach(ref: TensorRef) -> int:
+    """Bytes from the first to the last element of a tensor that has some."""
+    return (sum((n - 1) * s for n, s in zip(ref.shape, ref.stride)) + 1) * WIDTHS[ref.dtype]
+
+
+def _gathered(place: Place, ref: TensorRef) -> torch.Tensor:
+    """The bytes of elements that lie far apart, side by side."""
+    width = WIDTHS[ref.dtype]
+    whole = np.memmap(place.path, np.uint8, 'r', place.start + ref.offset * width, (_reach(ref),))
+    # NumPy has fewer dimensions than torch; those of one element are not needed.
+    steps = [(size, step * width) for size, step in zip(ref.shape, ref.stride) if size > 1]
+    shape, strides = zip(*steps, (width, 1))
+    found = np.lib.stride_tricks.as_strided(whole, shape, strides, writeable=False)
+    raw = torch.from_numpy(np.array(found, order='C').reshape(-1))
+    return _in_order(raw, ref.dtype) if place.swapped else raw
+
+
 def _bytes(place: Place, start: int, count: int, dtype: str) -> torch.Tensor:
     buffer = torch.empty(count, dtype=torch.uint8)
     view = memoryview(buffer.numpy()) if count else memoryview(b'')
@@ -221,8 +286,12 @@ def _bytes(place: Place, start: int, count: int, dtype: str) -> torch.Tensor:
             if not got:
                 raise CorruptCheckpointError(f'{place.path} ends before byte {place.start + start + count}')
             done += got
+    return _in_order(buffer, dtype) if place.swapped else buffer
+
+
+def _in_order(raw: torch.Tensor, dtype: str) -> torch.Tensor:
+    """Big-endian numbers as this processor has them."""
     width = WIDTHS[dtype] // (2 if dtype.startswith('complex') else 1)
-    if place.swapped and width > 1:
-        whole = count // width * width
-        buffer[:whole] = buffer[:whole].view(-1, width).flip(1).view(-1)
-    return buffer
+    whole = raw.numel() // width * width
+    raw[:whole] = raw[:whole].view(-1, width).flip(1).view(-1)
+    return raw

@@ -65,10 +65,60 @@ def quantized_tensors_that_repeat_themselves(path, victim):
         'z': quantized((4,), (1,), affine[1], [0.5] * 4, [0] * 3, -7)}}, path)
 
 
+def strides(memory, offset, shape, stride):
+    return Call(torch._utils._rebuild_tensor_v2, memory, offset, shape, stride, False, {})
+
+
+def wide(dtype, nbytes):
+    storage = torch.zeros(nbytes, dtype=torch.uint8).untyped_storage()
+    return torch.storage.TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
+
+
+def thousands_of_tensors_of_the_same_bytes(path, victim):
+    shared = wide(torch.float32, 10_000_000)
+    torch.save({'state_dict': {f'w{i}': strides(shared, i, (2_400_000,), (1,)) for i in range(6000)}}, path)
+
+
+def thousands_of_tensors_that_reach_far(path, victim):
+    shared = wide(torch.float32, 10_000_000)
+    torch.save({'state_dict': {f'w{i}': strides(shared, i, (2,), (2_400_000,)) for i in range(6000)}}, path)
+
+
+def channels_that_reach_far(path, victim):
+    numbers, count = wide(torch.qint8, 10_000_000), 10_000
+    parameters = torch.per_channel_affine, [0.5] * count, [0] * count, 1
+    torch.save({'state_dict': {'w': Call(torch._utils._rebuild_qtensor, numbers, 0, (1000, count), (count, 1),
+                                         parameters, False, {})}}, path)
+
+
+def strides_beyond_all_numbers(path, victim):
+    numbers = wide(torch.float32, 4_000_000)
+    torch.save({'state_dict': {'w': strides(numbers, 0, (1,), (10 ** 30,)), 'x': strides(numbers, 0, (0,), (10 ** 30,)),
+                               'y': strides(numbers, 0, (2,) + (1,) * 63, (900_000,) + (1,) * 63)}}, path)
+
+
+def half_numbers_again_and_again(path, victim):
+    torch.save({'state_dict': {'w': repeated(120_000_000, torch.float16)}}, path)
+
+
+def strange_dtypes(path, victim):
+    def quantized(scales):
+        return Call(torch._utils._rebuild_qtensor, memory(torch.qint8), 0, (2, 2), (2, 1),
+                    (torch.per_channel_affine, scales, torch.zeros(2, dtype=scales.dtype), 0), False, {})
+
+    twice, small = torch.zeros(1, 2, dtype=torch.int64), strides(memory(torch.qint8), 0, (2,), (1,))
+    torch.save({'state_dict': {
+        'w': quantized(torch.ones(2, dtype=torch.bool)), 'x': quantized(torch.ones(2, dtype=torch.complex64)),
+        'y': sparse(torch.sparse_coo, twice, small, (4,)), 'z': small,
+        'u': sparse(torch.sparse_coo, twice, torch.ones(2, dtype=torch.uint64), (4,))}}, path)
+
+
 def one_number_a_thousand_million_times(path, victim):
     torch.save({'state_dict': {'w': repeated(10 ** 12)}}, path)
 
 
 ALL = [sparse_indices_that_lie_outside, sparse_indices_that_lie_outside_of_rows, a_gigantic_sparse_shape,
        sparse_parts_that_repeat_themselves, a_sparse_tensor_of_sparse_tensors,
-       quantized_tensors_that_repeat_themselves, one_number_a_thousand_million_times]
+       quantized_tensors_that_repeat_themselves, one_number_a_thousand_million_times,
+       thousands_of_tensors_of_the_same_bytes, thousands_of_tensors_that_reach_far, channels_that_reach_far,
+       half_numbers_again_and_again, strange_dtypes, strides_beyond_all_numbers]

@@ -67,6 +67,10 @@ def test_a_file_that_would_run_code_is_called_hostile(inspected, name):
     ('a_gigantic_sparse_shape', 'has more elements than can be counted'),
     ('sparse_parts_that_repeat_themselves', 'its parts claim more elements than the file holds'),
     ('quantized_tensors_that_repeat_themselves', 'w: cannot be read: it claims more elements than the file holds'),
+    ('thousands_of_tensors_of_the_same_bytes', 'note: its values are not read: its tensors look at 57600000000 bytes'),
+    ('strange_dtypes', 'w: cannot be read: its scales or zero points are not one a channel'),
+    ('strange_dtypes', 'not implemented for'), ('strange_dtypes', 'its numbers stand for others'),
+    ('strides_beyond_all_numbers', 'x: cannot be read: its shape, strides or offset are negative or too large'),
     ('one_number_a_thousand_million_times', 'its shape 1000000000000 repeats the 32 bytes in the file')])
 def test_what_is_wrong_is_said(inspected, name, said):
     assert said in inspected[1][name][3]

@@ -259,3 +259,18 @@ def test_schedules_that_pytorch_would_not_chain_alike_do_not_go_back(begins, fir
               for begin in begins]
     with pytest.raises(ValueError, match=reason):
         schedules_to_torch(states)
+
+
+@pytest.mark.parametrize('changed', [
+    dict(periods=[1, 0], restart_weights=[1, 1]), dict(periods=[0]), dict(periods=[]), dict(periods='a'),
+    dict(last_step='x'), dict(periods=[1] + [10 ** 11] * 10), dict(restart_weights=[1, 2])])
+def test_periods_that_no_schedule_can_have_are_refused_at_once(changed):
+    state = dict(periods=[3, 3], restart_weights=[1, 1], last_step=5, _global_step=5, eta_min=0, eta_min_ratio=None)
+    assert back_to_torch(state)['T_cur'] == 2
+    with pytest.raises(ValueError, match='its periods'):
+        back_to_torch({**state, **changed})
+
+
+def test_a_plateau_of_an_unknown_mode_is_lost_with_the_reason():
+    _, _, lost = mapped_schedulers([dict(num_bad_epochs=1, last_epoch=3, mode=['min'])])
+    assert lost == {'scheduler': 'its mode is neither min nor max'}
