@@ -30,7 +30,7 @@ from mmckpt.hooks.runner_adapter import (
     validation_due,
 )
 from mmckpt.hooks.step_writer import StepWriter
-from mmckpt.hooks.strategy_save import check_strategy, name_of_writer, told_state
+from mmckpt.hooks.strategy_save import name_of_writer, tell_of_directory
 from mmckpt.policy.retention import AnyOf
 from mmckpt.policy.selection import DEFAULT_GREATER, DEFAULT_LESS
 from mmckpt.progress import Progress
@@ -52,6 +52,7 @@ class CheckpointHook(_CheckpointHook):
     - A step is written once, before its validation; what that changed goes into
       the record. A best holds the whole state, as a hard link if possible.
     - A resume starts from the newest file that verifies, and restores every hook's state.
+    - What a strategy of a FlexibleRunner writes as a directory counts as one file.
     - Rules are inferred for more metrics, and ``save_best`` takes, next to
       names, specs: see :class:`mmckpt.policy.selection.Selection`.
 
@@ -240,10 +241,8 @@ class CheckpointHook(_CheckpointHook):
     def prepare_load(self, runner: Any) -> None:
         """Let the Runner read its resume file through our loader; learn what a directory holds for hooks."""
         self._mapped.prepare(runner)
-        told = told_state(runner._load_from) if runner._resume else None
+        told = tell_of_directory(runner) if runner._resume else None
         if told is not None:
-            check_strategy(runner, runner._load_from, told)
-            runner.call_hook('take_checkpoint_state', checkpoint=told)
             self._look_at(runner, told)
 
     # Writing -----------------------------------------------------------------
@@ -303,11 +302,8 @@ class CheckpointHook(_CheckpointHook):
         self._loaded = LoadedCheckpoint(runner._load_from, checkpoint, name_of_writer(runner))
 
     def _close(self, runner: Any, reason: str, error: BaseException | None) -> None:
-        if self._writer is not None and reason == 'exception' and self.save_on_exception:
-            run_store.save_at_exception(runner, self._writer, error)
-        if self._writer is not None and reason == 'signal':
-            # Where all ranks leave together; after an exception the others may be gone.
-            self._writer.wait()
+        if self._writer is not None:
+            run_store.leave(self, runner, self._writer, reason, error)
         self._writer = None
         self._is_training = False
         if self.store is not None:

@@ -75,7 +75,24 @@ def finish_resume(hook: Any, runner: Any, loaded: LoadedCheckpoint, bests: BestM
         runner.register_hook(PendingValidationHook())
 
 
-def save_at_exception(runner: Any, writer: StepWriter, error: BaseException | None) -> None:
+def leave(hook: Any, runner: Any, writer: StepWriter, reason: str, error: BaseException | None) -> None:
+    """Do what is left to do when training ends, however it does.
+
+    Args:
+        hook (CheckpointHook): The hook.
+        runner (Runner): The runner.
+        writer (StepWriter): The writer of this training.
+        reason (str): As in :func:`mmckpt.hooks.runner_adapter.on_train_exit`.
+        error (BaseException, optional): What ended it.
+    """
+    if reason == 'exception' and hook.save_on_exception:
+        _save_at_exception(runner, writer, error)
+    if reason == 'signal':
+        # All ranks leave together; after an exception the others may be gone.
+        writer.wait()
+
+
+def _save_at_exception(runner: Any, writer: StepWriter, error: BaseException | None) -> None:
     """Save what there is when training ends by an exception; one of its own is only logged."""
     # Updates that were applied; the Runner counts an iteration after its last hook.
     applied = getattr(runner.optim_wrapper, '_inner_count', runner.iter)

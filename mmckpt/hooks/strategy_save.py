@@ -113,30 +113,31 @@ class StrategySave:
         getattr(self.strategy, 'wait_for_save', bool)()
 
 
-def told_state(path: str | None) -> dict[str, Any] | None:
-    """Return what a directory of ours holds next to the strategy's files, or None if it is none.
+def tell_of_directory(runner: Any) -> dict[str, Any] | None:
+    """Hand hooks what the directory that a run resumes from holds next to the strategy's files.
+
+    Not every strategy tells hooks of a load.
 
     Args:
-        path (str, optional): What a run starts from.
-    """
-    if path is None or '://' in path or not is_unit(path):
-        return None
-    state = Path(path) / STATE
-    return load_checkpoint(state) if state.is_file() else None
+        runner (Runner): A runner whose ``_load_from`` has been chosen.
 
-
-def check_strategy(runner: Any, path: str, told: dict[str, Any]) -> None:
-    """Refuse a directory that another strategy has written.
+    Returns:
+        dict: What it holds, or None if it is no directory of ours.
 
     Raises:
-        IncompatibleCheckpointError: If the runner's strategy is another one.
+        IncompatibleCheckpointError: If another strategy has written it.
     """
-    own = name_of_writer(runner)
-    writer = told.get('mmckpt', {}).get('strategy')
+    path = runner._load_from
+    if path is None or '://' in path or not is_unit(path) or not Path(path, STATE).is_file():
+        return None
+    told = load_checkpoint(Path(path, STATE))
+    own, writer = name_of_writer(runner), told.get('mmckpt', {}).get('strategy')
     if own != writer:
         raise IncompatibleCheckpointError(
             f'{path} was written by {writer}, and this run has {own or "no strategy that writes directories"}: '
             f"resume with a FlexibleRunner and strategy=dict(type='{writer}').")
+    runner.call_hook('take_checkpoint_state', checkpoint=told)
+    return told
 
 
 def _add_state(directory: Path, extra: dict[str, Any]) -> str:
