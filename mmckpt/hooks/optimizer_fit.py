@@ -76,12 +76,13 @@ def scheduler_differences(runner: Any, checkpoint: dict[str, Any]) -> Iterator[D
 def _group_misfit(saved: Any, wrapper: Any) -> str | None:
     if not isinstance(saved, dict) or 'param_groups' not in saved:
         return 'the file holds the state of something else'
-    expected, found = ([len(group['params']) for group in groups]
-                       for groups in (wrapper.param_groups, saved['param_groups']))
+    # The wrapper's own list has one more group where there are several, which is no parameter's.
+    own = wrapper.optimizer.param_groups
+    expected, found = ([len(group['params']) for group in groups] for groups in (own, saved['param_groups']))
     if expected != found:
         return (f'expected {_groups(expected)}, found {_groups(found)} (a frozen layer, or another '
                 'paramwise_cfg?)')
-    for now, before in zip(wrapper.param_groups, saved['param_groups']):
+    for now, before in zip(own, saved['param_groups']):
         absent = [key for key in _ESSENTIAL if key in now and key not in before]
         if absent:
             return (f'{type(wrapper.optimizer).__name__} needs {", ".join(absent)}, which the file does not '
@@ -90,7 +91,7 @@ def _group_misfit(saved: Any, wrapper: Any) -> str | None:
 
 
 def _shape_misfit(saved: dict[str, Any], wrapper: Any) -> str | None:
-    parameters = [p for group in wrapper.param_groups for p in group['params']]
+    parameters = [p for group in wrapper.optimizer.param_groups for p in group['params']]
     keys = [key for group in saved['param_groups'] for key in group['params']]
     for i, (key, parameter) in enumerate(zip(keys, parameters)):
         for moment, value in saved['state'].get(key, {}).items():
