@@ -11,7 +11,13 @@ from mmckpt.files.anatomy import Anatomy, anatomy
 from mmckpt.files.content import Content
 from mmckpt.files.converted import Converted, Wishes
 from mmckpt.files.key_rules import without_wrapper
-from mmckpt.files.optimizers import misfit, misfit_of_several, schedulers_of_several
+from mmckpt.files.optimizers import (
+    misfit,
+    misfit_of_several,
+    schedulers_of_several,
+    with_base_rates,
+    with_base_settings,
+)
 from mmckpt.files.random_streams import random_streams
 from mmckpt.files.schedules import mapped_schedulers
 from mmckpt.files.values import ValueReader
@@ -146,7 +152,8 @@ class _Conversion:
         if reason:
             self.out.lost['optimizer'] = reason
             return
-        self.out.checkpoint['optimizer'] = self.named or states[0]
+        self.named = {name: with_base_settings(state) for name, state in self.named.items()}
+        self.out.checkpoint['optimizer'] = self.named or with_base_settings(states[0])
         for name, state in self.named.items() or [('', states[0])]:
             self.out.kept[f'optimizer {name}'.rstrip()] = f"{_size(state)}, lr {state['param_groups'][0].get('lr')}"
 
@@ -175,7 +182,7 @@ class _Conversion:
         states, kept, lost = (schedulers_of_several(self.named, found, count) if self.named
                               else mapped_schedulers(found, count))
         if states:
-            self.out.checkpoint['param_schedulers'] = states
+            self.out.checkpoint['param_schedulers'] = with_base_rates(states, self.out.checkpoint['optimizer'])
         self.out.kept.update(kept)
         self.out.lost.update(lost)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mmckpt.files.converted import Converted
+from mmckpt.files.optimizers import PER_GROUP
 from mmckpt.files.torch_schedules import schedules_to_torch
 
 # The form below is that of 2.0; later versions of Lightning migrate it when they load it.
@@ -47,7 +48,10 @@ def to_lightning(converted: Converted) -> Converted:
 def _schedulers(checkpoint: dict[str, Any], schedulers: Any, lost: dict[str, str]) -> None:
     lists = list(schedulers.values()) if isinstance(schedulers, dict) else [schedulers]
     try:
-        checkpoint['lr_schedulers'] = [found for states in lists for found in schedules_to_torch(states)]
+        counts = [len(state['param_groups']) for state in checkpoint['optimizer_states']]
+        checkpoint['lr_schedulers'] = [found for states, count in zip(lists, counts) for found in schedules_to_torch([
+            # MMEngine has one more group where there are several.
+            {key: value[:count] if key in PER_GROUP else value for key, value in state.items()} for state in states])]
     except ValueError as error:
         lost['schedulers'] = str(error)
     except (KeyError, TypeError, AttributeError, IndexError) as error:

@@ -12,6 +12,9 @@ from mmckpt.files.schedules import mapped_schedulers
 # Buffers, which no optimizer knows.
 _BUFFERS = ('running_mean', 'running_var', 'num_batches_tracked')
 
+# What a scheduler keeps for each group.
+PER_GROUP = ('base_values', '_last_value', 'min_values')
+
 
 def misfit(state: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> str | None:
     """Why moments cannot belong to weights: they follow the order of the parameters, without their names.
@@ -43,6 +46,31 @@ def misfit_of_several(states: Mapping[str, Mapping[str, Any]], weights: Mapping[
         if reason is not None:
             return f'{name}: {reason}'
     return None
+
+
+def with_base_settings(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the state as MMEngine's wrapper keeps it, which has one more group where there are several.
+
+    It has no parameters and shows in the log at which rate the training is;
+    the first group stands for it here.
+
+    Args:
+        state (dict): State of one optimizer.
+    """
+    groups = state['param_groups']
+    if len(groups) < 2 or 'base_param_settings' in state:
+        return state
+    return {**state, 'base_param_settings': {**groups[0], 'params': torch.tensor([0.0])}}
+
+
+def with_base_rates(schedulers: Any, optimizer: Mapping[str, Any]) -> Any:
+    """Return states of schedulers with the rates of that one more group; those of several optimizers by name."""
+    if isinstance(schedulers, dict):
+        return {name: with_base_rates(states, optimizer[name]) for name, states in schedulers.items()}
+    if 'base_param_settings' not in optimizer:
+        return schedulers
+    return [{key: [*value, value[0]] if key in PER_GROUP and isinstance(value, list) and value else value
+             for key, value in state.items()} for state in schedulers]
 
 
 def schedulers_of_several(optimizers: Mapping[str, Mapping[str, Any]], states: Sequence[Any],

@@ -230,6 +230,37 @@ def test_chains_cycles_and_restarts_go_on_with_the_weights_that_lightning_would_
         assert equal(resumed.model.net, straight.net)
 
 
+def grouped(net):
+    """An optimizer with two groups."""
+    parameters = list(net.parameters())
+    return torch.optim.Adam([dict(params=parameters[:2], lr=1e-2), dict(params=parameters[2:], lr=3e-2)])
+
+
+@pytest.mark.parametrize('name', ['warm-up', 'cycle'])
+def test_several_groups_of_parameters_go_on_there_and_back(tmp_path, name):
+    make, written = SCHEDULES[name]
+
+    class Lit(type(foreign.lightning_module())):
+        def configure_optimizers(self):
+            optimizer = grouped(self.net)
+            return [optimizer], [make(optimizer)]
+
+    torch.manual_seed(3)
+    straight, other = Lit(), Lit()
+    other.load_state_dict(straight.state_dict())
+    foreign.fit_lightning(tmp_path / 'straight', 6, module=straight)
+    foreign.fit_lightning(tmp_path / 'begun', 3, module=other)
+    model = Model()
+    resumed = runner(tmp_path / 'run', 6, model=model, optim_wrapper=OptimWrapper(grouped(model.net)), resume=True,
+                     param_scheduler=written, load_from=str(tmp_path / 'begun/last.ckpt'))
+    resumed.train()
+    assert equal(model.net, straight.net)
+    assert not main(['convert', str(tmp_path / 'run/epoch_5.pth'), str(tmp_path / 'five.ckpt')])
+    last = Lit()
+    foreign.fit_lightning(tmp_path / 'last', 6, ckpt_path=tmp_path / 'five.ckpt', module=last)
+    assert equal(last.net, straight.net)
+
+
 def test_a_chain_of_a_runner_goes_on_in_lightning_to_the_bit(tmp_path):
     make, written = SCHEDULES['warm-up']
 
