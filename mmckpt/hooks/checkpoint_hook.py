@@ -27,6 +27,7 @@ from mmckpt.hooks.runner_adapter import (
     progress_after_epoch,
     progress_after_iter,
     progress_between,
+    show_every_warning,
     validation_due,
 )
 from mmckpt.hooks.step_writer import StepWriter
@@ -128,6 +129,7 @@ class CheckpointHook(_CheckpointHook):
         """Choose the newest valid file for a resume, before the Runner loads one."""
         if not is_training(runner):
             return
+        show_every_warning(runner.logger)
         run_store.locate(self, runner, self._asked_out_dir)
         on_train_exit(runner, partial(self._close, runner))
         if self.remote is not None:

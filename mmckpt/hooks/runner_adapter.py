@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import logging
 import signal
 import threading
 import time
@@ -20,6 +21,21 @@ from mmckpt.errors import StoppedByMonitor
 from mmckpt.progress import Progress
 
 ExitCallback = Callable[[str, Optional[BaseException]], None]
+
+
+def show_every_warning(logger: logging.Logger) -> None:
+    """Let warnings be shown that differ in their arguments only.
+
+    The handlers of an ``MMLogger`` leave out a warning that was there before, and look at its text before the
+    arguments are in it: of several damaged files, only the first would be named.
+    """
+    if _with_arguments not in logger.filters:
+        logger.addFilter(_with_arguments)
+
+
+def _with_arguments(record: logging.LogRecord) -> bool:
+    record.msg, record.args = record.getMessage(), ()
+    return True
 
 
 def is_training(runner: Any) -> bool:

@@ -141,14 +141,17 @@ def test_resume_without_any_checkpoint_starts_from_scratch_and_says_so(tmp_path)
     assert runner.epoch == 1 and 'holds no checkpoint: training starts from scratch' in read_log(tmp_path)
 
 
-def test_damaged_newest_is_skipped(tmp_path):
-    train(tmp_path, metrics('AP', .3, .4), ours())
-    with open(tmp_path / 'epoch_2.pth', 'r+b') as file:
-        file.truncate(1000)
+def test_damaged_newest_are_skipped_and_each_is_named(tmp_path):
+    """MMEngine's handlers show one warning of a kind: of several damaged files only the first would be seen."""
+    train(tmp_path, metrics('AP', .3, .4, .5), ours())
+    for step in (2, 3):
+        with open(tmp_path / f'epoch_{step}.pth', 'r+b') as file:
+            file.truncate(1000 + step)
     runner = resumed(tmp_path, metrics('AP', .5, .6), epochs=3)
     assert runner.epoch == 3
     log = read_log(tmp_path)
-    assert 'epoch_2.pth is skipped: it has 1000 bytes' in log and f'Resumed from {tmp_path / "epoch_1.pth"}' in log
+    assert 'epoch_3.pth is skipped: it has 1003 bytes' in log and 'epoch_2.pth is skipped: it has 1002 bytes' in log
+    assert f'Resumed from {tmp_path / "epoch_1.pth"}' in log
 
 
 def test_resume_where_no_checkpoint_is_valid_is_an_error(tmp_path):
