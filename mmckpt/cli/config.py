@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -24,13 +26,17 @@ def read_config(path: str, options: dict[str, Any] | None = None) -> Config:
         path (str): The config file, or one of an installed package: ``'mmpose::...'``.
         options (dict, optional): Dotted keys and values. Defaults to None.
 
+    Modules that it imports (``custom_imports``) are also looked for in the
+    directory in which the command was started.
+
     Returns:
         Config: The merged config.
 
     Raises:
-        UsageError: If the file is not there or not a config, or an option does not fit it.
+        UsageError: If the file is not there, not a config or not Python, or an option does not fit it.
     """
     make_configs_known()
+    _find_modules_here()
     cfg = config_of_package(path) if '::' in path else _config_of_file(path)
     if options:
         merge_options(cfg, options)
@@ -116,7 +122,29 @@ def _config_of_file(path: str) -> Config:
         raise UsageError(f'config file {path} {_what_is_there(file)}')
     if file.suffix not in _SUFFIXES:
         raise UsageError(f"a config ends in {', '.join(_SUFFIXES)}, got {path}")
-    return Config.fromfile(path)
+    try:
+        return Config.fromfile(path)
+    except SyntaxError as error:
+        name = error.filename
+        if name in (None, '<unknown>'):
+            # MMEngine parses the text, so that Python does not know where it is from.
+            name = f'a base of {path}' if _is_python(path) else path
+        raise UsageError(f'{name}, line {error.lineno}: {error.msg}: {(error.text or "").strip()}') from error
+
+
+def _is_python(path: str) -> bool:
+    try:
+        ast.parse(Path(path).read_text(encoding='utf-8'))
+    except SyntaxError:
+        return False
+    return True
+
+
+def _find_modules_here() -> None:
+    """Let modules of the project be imported; of an installed command Python looks only where that lies."""
+    here = os.getcwd()
+    if not {'', here} & set(sys.path):
+        sys.path.append(here)
 
 
 def _what_is_there(file: Path) -> str:

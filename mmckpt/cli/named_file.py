@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
-from mmckpt.cli.console import warn
 from mmckpt.loading import file_of
 
 
@@ -18,5 +18,5 @@ def named_file(text: str) -> Path:
     """
     path, note = file_of(text)
     if note:
-        warn(note)
+        print(f'mmckpt: {note}', file=sys.stderr, flush=True)
     return path

@@ -1,6 +1,7 @@
 """From files and options to a config."""
 
 import re
+import sys
 
 import pytest
 from mmengine.config import Config
@@ -23,6 +24,25 @@ def configs(tmp_path):
 def test_a_path_that_is_no_config_is_named_with_what_is_there(configs, name, said):
     with pytest.raises(UsageError, match=said):
         read_config(str(configs / name))
+
+
+@pytest.mark.parametrize('text, said', [
+    ('a = 1\nb = dict(', 'resnet50.py, line 2: .* was never closed: b = dict'),
+    ("_base_ = './broken.py'", 'a base of .*resnet50.py, line 1: invalid syntax: a = = 1')])
+def test_a_config_that_is_no_python_is_named_with_the_line(configs, text, said):
+    (configs / 'broken.py').write_text('a = = 1\n')
+    (configs / 'resnet50.py').write_text(text)
+    with pytest.raises(UsageError, match=said):
+        read_config(str(configs / 'resnet50.py'))
+
+
+def test_modules_of_the_project_are_found_where_the_command_is_started(configs, monkeypatch):
+    (configs / 'the_model_of_my_project.py').write_text('')
+    (configs / 'resnet50.py').write_text("custom_imports = dict(imports=['the_model_of_my_project'])\n")
+    monkeypatch.setattr(sys, 'path', [path for path in sys.path if path])
+    monkeypatch.chdir(configs)
+    read_config('resnet50.py')
+    assert sys.modules.pop('the_model_of_my_project') and sys.path[-1] == str(configs)
 
 
 @pytest.mark.parametrize('options, expected', [
