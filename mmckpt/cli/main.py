@@ -78,6 +78,7 @@ EXIT_STATUS = """exit status:
   75   stopped in good order by PreemptionHook: run again with --resume
   76   stopped by TrainingMonitorHook, as on_nan, on_spike or on_divergence ask for; the log says why
   130  stopped by Ctrl-C
+  141  nobody reads the output any more (as in: mmckpt inspect FILE | head)
   143  stopped by SIGTERM"""
 
 
@@ -136,7 +137,9 @@ def _describe(parser: argparse.ArgumentParser, module: Any) -> None:
 
 def _execute(args: argparse.Namespace) -> int:
     try:
-        return args.run(args)
+        status: int = args.run(args)
+        sys.stdout.flush()
+        return status
     except MMCkptError as error:
         rank = os.environ.get('RANK', '0')
         print(f"{'' if rank == '0' else f'[rank {rank}] '}error: {printable(str(error), keep=_LAYOUT)}",
@@ -145,6 +148,21 @@ def _execute(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print('stopped by Ctrl-C', file=sys.stderr, flush=True)
         return 130
+    except BrokenPipeError:
+        if _is_read():
+            raise
+        return 141
+
+
+def _is_read() -> bool:
+    """Whether somebody still reads what is printed; ``head`` leaves when it has enough."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would complain once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 if __name__ == '__main__':

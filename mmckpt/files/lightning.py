@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from mmckpt.files.converted import Converted
@@ -42,7 +43,19 @@ def to_lightning(converted: Converted) -> Converted:
         checkpoint['current_model_state'] = {**source['state_dict'], **own}
         checkpoint['averaging_state'] = {'n_averaged': source['ema_state_dict'].get('steps')}
     _callbacks(checkpoint, source, lost)
-    return Converted(checkpoint, dict(converted.kept), lost)
+    if source.get('message_hub', {}).get('log_scalars'):
+        lost['log history'] = 'Lightning leaves it to its loggers'
+    return Converted(checkpoint, _kept(checkpoint, converted.kept), lost)
+
+
+def _kept(checkpoint: dict[str, Any], kept: Mapping[str, str]) -> dict[str, str]:
+    counts = [sum(len(group['params']) for group in state['param_groups']) for state in checkpoint['optimizer_states']]
+    found = {'optimizer': ' and '.join(map(str, counts)) + ' parameters'} if counts else {}
+    if checkpoint['lr_schedulers']:
+        found['schedulers'] = str(len(checkpoint['lr_schedulers']))
+    if checkpoint['callbacks']:
+        found['callbacks'] = ', '.join(name.partition('{')[0] for name in checkpoint['callbacks'])
+    return {**{part: text for part, text in kept.items() if part != 'all else'}, **found}
 
 
 def _schedulers(checkpoint: dict[str, Any], schedulers: Any, lost: dict[str, str]) -> None:
@@ -66,9 +79,8 @@ def _callbacks(checkpoint: dict[str, Any], source: dict[str, Any], lost: dict[st
 
         mode = {'less': 'min', 'greater': 'max'}[stopping['rule']]
         checkpoint['callbacks'][f"EarlyStopping{{'monitor': {stopping['monitor']!r}, 'mode': {mode!r}}}"] = dict(
-            wait_count=stopping['wait_count'], stopped_epoch=0, patience=None,
+            wait_count=stopping['wait_count'], stopped_epoch=0,
             best_score=torch.tensor(float(stopping['best_score'])))
-        del checkpoint['callbacks'][next(iter(checkpoint['callbacks']))]['patience']
     info = source.get('message_hub', {}).get('runtime_info', {})
     names = [key for key in info if key.startswith('best_score')]
     if names:

@@ -75,7 +75,8 @@ def test_several_optimizers_are_named_by_the_file_or_the_user(mmckpt, tmp_path):
     torch.save(read, tmp_path / 'broken.pth')
     status, _, err = mmckpt('convert', tmp_path / 'broken.pth', tmp_path / 'broken.ckpt')
     assert status == 0 and 'not mapped: schedulers: ' in err
-    mmckpt('convert', tmp_path / 'b.pth', tmp_path / 'g.ckpt')
+    out = mmckpt('convert', tmp_path / 'b.pth', tmp_path / 'g.ckpt')[1]
+    assert 'all else' not in out and '4 and 4 parameters' in out
     lightning = torch.load(tmp_path / 'g.ckpt', weights_only=True)
     assert len(lightning['optimizer_states']) == 2 and len(lightning['lr_schedulers']) == 1
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 
 import foreign
 import pytest
 import torch
+
+from mmckpt.cli.main import main
 
 
 def test_a_file_of_mmengine_is_a_tree_with_progress_best_and_sizes(mmckpt, trained):
@@ -97,3 +101,12 @@ def test_safetensors_of_the_real_library_are_shown(mmckpt, tmp_path):
     safetensors.save_file(foreign.net().state_dict(), tmp_path / 'a.safetensors', {'format': 'pt'})
     status, out, _ = mmckpt('inspect', tmp_path / 'a.safetensors', '--stats')
     assert status == 0 and 'weights only, safetensors' in out and "{'format': 'pt'}" in out
+
+
+def test_a_reader_that_leaves_early_is_no_failure(tmp_path, monkeypatch):
+    torch.save({'state_dict': {'w': torch.ones(2)}}, tmp_path / 'a.pth')
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, 'w') as output:
+        monkeypatch.setattr(sys, 'stdout', output)
+        assert main(['inspect', str(tmp_path / 'a.pth')]) == 141
