@@ -223,6 +223,7 @@ class CheckpointHook(_CheckpointHook):
             progress (Progress): Completed counts.
         """
         if self._writer is not None and not self._writer.has(progress):
+            self._writer.make_way()
             self._writer.claims.settle_before_write()
             self._writer.write(f'interrupted_iter_{progress.iter}.pth', progress, roles=('interrupted',),
                                val_pending=validation_due(runner, progress, by_epoch=False))

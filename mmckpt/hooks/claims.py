@@ -50,6 +50,8 @@ class Claims:
     def __init__(self, store: CheckpointStore | None) -> None:
         self.store = store
         self.open: list[Claim] = []
+        # Whether the next file is left out, on rank 0; what it must not repeat may not be known yet then.
+        self.skips_next = False
 
     def add(self, take_back: Callable[[], None], *hub_keys: str, is_best: bool = False) -> Claim:
         """Note a claim, on every rank; whoever hands its file over lets the store call :meth:`Claim.end`."""
@@ -72,9 +74,10 @@ class Claims:
     def settle_before_write(self) -> None:
         """Settle what the next file must not repeat; call it on every rank.
 
-        It waits for the files before, as the write itself would do.
+        It waits for the files before, as the write itself would do, or leaves the next one out.
         """
-        if self.store is not None and not self.store.would_skip:
+        self.skips_next = self.store is not None and self.store.would_skip
+        if self.store is not None and not self.skips_next:
             for claim in self.open:
                 claim.wait()
         self.settle()

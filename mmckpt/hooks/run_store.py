@@ -141,6 +141,7 @@ def finish(hook: Any, runner: Any, writer: StepWriter, save_end: bool) -> None:
         save_end (bool): Whether the last state gets a file if it has none.
     """
     if save_end:
+        writer.make_way()
         save_unsaved_end(hook, runner, writer)
     writer.wait()
     if writer.store is not None:

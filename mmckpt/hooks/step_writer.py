@@ -121,8 +121,10 @@ class StepWriter:
         ranks, notes = self.rank_state.state(), []
         if self.store is not None:
             notes = best_notes(self.store.records_of_run(), name, progress, roles, judged)
-        if self._strategy is not None:
-            staged = None if self.store is None else self.store.stage_checkpoint(name)
+        if self._strategy is not None or self.claims.skips_next:
+            staged = None if self.store is None else self.store.stage_checkpoint(name, skip=self.claims.skips_next)
+            if self._strategy is None:
+                return staged
             return self._strategy.write(staged, progress, val_pending, full, ranks, notes)
         if self.store is None:
             return None
@@ -164,6 +166,11 @@ class StepWriter:
                 self.store.amend(written.names, metrics=metrics, val_pending=False,
                                  post_validation=partial(_without_lost, written.delta.collect(metrics), unsettled))
         self._progress, self._written = None, {}
+
+    def make_way(self) -> None:
+        """Wait until the files before are written, so that the next one is not left out for them."""
+        if self.store is not None:
+            self.store.join()
 
     def wait(self) -> None:
         """Wait until this rank has written its part of what all ranks write."""

@@ -204,14 +204,18 @@ class CheckpointStore(StoreView):
         draft = self._session.draft(name, progress, roles, scores, metrics, rules, val_pending)
         return self._outbox.put(name, state, lambda now: self._committer.write(now, draft, point_last), on_end)
 
-    def stage_checkpoint(self, name: str) -> StagedCheckpoint:
+    def stage_checkpoint(self, name: str, skip: bool = False) -> StagedCheckpoint:
         """Choose a hidden path for a file or directory that others write; :meth:`write` takes it as the state then.
 
         It is to be handed over also if it says that nothing shall be written.
+
+        Args:
+            name (str): As in :meth:`write`.
+            skip (bool): Whether it is left out in any case. Defaults to False, only if :meth:`write` would do so.
         """
         check_name(name)
         target = self.directory / name
-        if self.would_skip:
+        if skip or self.would_skip:
             return StagedCheckpoint(temporary_path(target), is_skipped=True)
         self._submit(lambda: self._pruner.make_room_for_staged(name))
         # There is room only then; and what is still being made durable may have the same hidden path.

@@ -10,6 +10,7 @@ import torch
 from toy_runner import loader, make_runner, read_log
 
 from mmckpt.hooks import CheckpointHook
+from mmckpt.hooks.rank_state import RankState
 from mmckpt.store import CheckpointStore
 from mmckpt.store.backend import LocalBackend
 
@@ -205,6 +206,35 @@ def test_a_state_saved_at_an_exception_does_not_know_a_lost_best(tmp_path, lose)
         runner.train()
     saved, = tmp_path.glob('exception_iter_*.pth')
     assert torch.load(saved, weights_only=True)['message_hub']['runtime_info']['best_score'] == .3
+
+
+def test_with_skip_a_file_is_left_out_that_would_hold_a_best_on_its_way(tmp_path, monkeypatch, lose):
+    """The best before may be lost while the ranks bring their state together: too late to take it back."""
+    lose('write', 'best_AP_iter_1', 'slow')
+    gather = RankState.gather
+
+    def late(self, runner):
+        if runner.epoch == 1:
+            hook_of(runner).store.join()
+        gather(self, runner)
+
+    monkeypatch.setattr(RankState, 'gather', late)
+    spec = ours(by_epoch=False, interval=2, store=dict(async_save=True, on_busy='skip', max_failures=9))
+    runner = train(tmp_path, [.3, .2], spec)
+    assert 'iter_2.pth is skipped' in read_log(tmp_path)
+    assert best_of(runner) == (.2, 'best_AP_iter_2.pth') and list(records(tmp_path)) == ['best_AP_iter_2.pth']
+
+
+def test_with_skip_the_end_of_a_run_is_not_left_out(tmp_path, monkeypatch, lose):
+    create = LocalBackend.create
+
+    def slow(self, path):
+        time.sleep(.3 if 'best' in path.name else 0)
+        return create(self, path)
+
+    monkeypatch.setattr(LocalBackend, 'create', slow)
+    train(tmp_path, [.3, .9], ours(interval=9, save_last=True, store=dict(async_save=True, on_busy='skip')))
+    assert records(tmp_path)['epoch_2.pth'].epoch == 2
 
 
 def test_with_skip_a_best_that_was_skipped_is_none(tmp_path, monkeypatch):
