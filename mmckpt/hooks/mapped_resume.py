@@ -14,6 +14,8 @@ from mmckpt.errors import IncompatibleCheckpointError
 from mmckpt.files.foreign import has_other_form, is_own_form, needs_conversion, read_foreign
 from mmckpt.files.outline import printable
 from mmckpt.hooks.runner_adapter import unwrapped_model
+from mmckpt.hooks.strategy_save import writes_itself
+from mmckpt.store import load_checkpoint
 from mmckpt.store.own_memory import read_checkpoint
 from mmckpt.store.tree import has_plain_storage, tensors_of
 
@@ -39,8 +41,14 @@ class MappedResume:
         Args:
             runner (Runner): A runner in ``before_run`` of a training, whose
                 resume file has been chosen.
+
+        Raises:
+            MMCkptError: If it is a directory, and the runner reads files only.
         """
         path = runner._load_from
+        if path is not None and not runner._resume and os.path.isdir(path) and not writes_itself(runner):
+            # Says what it is; MMEngine would not find the file.
+            load_checkpoint(path)
         if path is None or os.path.isdir(path) or CheckpointLoader._get_checkpoint_loader(path) is not load_from_local:
             return
         if not runner._resume and not needs_conversion(path):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
 import torch
 from mmengine._strategy import SingleDeviceStrategy
 from mmengine.registry import STRATEGIES
 from mmengine.runner import FlexibleRunner
 from toy_runner import make_runner, read_log
 
+from mmckpt.errors import IncompatibleCheckpointError
 from mmckpt.hooks import CheckpointHook, strategy_save
 from mmckpt.store.backend import LocalBackend
 
@@ -67,3 +69,11 @@ def test_a_save_that_is_skipped_fails_nothing_and_touches_nothing(tmp_path, monk
     assert len(skips) == 1 and (tmp_path / 'epoch_2.pth').is_dir()
     log = read_log(tmp_path)
     assert 'epoch_2.pth is skipped' in log and 'could not be written' not in log
+
+
+def test_weights_of_a_directory_are_refused_with_the_reason_where_files_are_read(tmp_path):
+    make_runner_of(tmp_path).train()
+    checkpoint = dict(type='mmckpt.CheckpointHook', interval=1)
+    runner = make_runner(tmp_path / 'new', [{}], checkpoint=checkpoint, load_from=str(tmp_path / 'epoch_3.pth'))
+    with pytest.raises(IncompatibleCheckpointError, match='only that strategy can load'):
+        runner.train()
