@@ -77,3 +77,16 @@ def test_weights_of_a_directory_are_refused_with_the_reason_where_files_are_read
     runner = make_runner(tmp_path / 'new', [{}], checkpoint=checkpoint, load_from=str(tmp_path / 'epoch_3.pth'))
     with pytest.raises(IncompatibleCheckpointError, match='only that strategy can load'):
         runner.train()
+
+
+def test_a_load_that_failed_can_be_tried_again(tmp_path):
+    runner = make_runner_of(tmp_path)
+    runner._load_from = str(tmp_path / 'nothing.pth')
+    with pytest.raises(FileNotFoundError):
+        runner.train()
+    calls, runner._load_from = [], None
+    hook = next(hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
+    prepare = hook.before_run
+    hook.before_run = lambda runner: calls.append(prepare(runner))
+    runner.train()
+    assert len(calls) == 1
