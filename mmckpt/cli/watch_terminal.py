@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from rich import box
 from rich.console import Console, Group
@@ -23,6 +24,8 @@ PAUSE = 2.0
 # Logged values over which the mean of the table goes.
 RECENT = 10
 LOG_FROM = 10.0
+# Characters between two columns.
+GAP = 3
 MOST_FINDINGS = 5
 STYLES = {'finished': 'green', 'running': 'green', 'killed': 'red', 'exception': 'red', 'error': 'bold red',
           'warning': 'yellow', 'info': ''}
@@ -56,10 +59,10 @@ def _may_go_on(run: Run) -> bool:
 def picture(run: Run, console: Console) -> Group:
     """Return what is shown of a run."""
     blocks = BLOCKS if (console.encoding or sys.getdefaultencoding()).lower().startswith('utf') else PLAIN
-    width = max(8, min(60, console.width - 62))
     head = Text.assemble((run.name, 'bold'), '  ', (run.status, STYLES.get(run.reason, '')), '  ', progress_of(run),
                          _remaining(run))
-    return Group(head, *_curves(run, width, blocks), *_metrics(run, width, blocks), *_saves(run), *_findings(run))
+    room = console.width
+    return Group(head, *_curves(run, room, blocks), *_metrics(run, room, blocks), *_saves(run), *_findings(run))
 
 
 def _remaining(run: Run) -> str:
@@ -69,29 +72,30 @@ def _remaining(run: Run) -> str:
     return f', about {duration(left)} to go, validations aside' if left > 0 else ''
 
 
-def _curves(run: Run, width: int, blocks: str) -> Iterable[Table]:
+def _curves(run: Run, room: int, blocks: str) -> Iterable[Table]:
     names = sorted(run.train, key=lambda name: (name != 'loss', 'loss' not in name))
     if names:
-        table = _table('scalar', 'last', f'mean of {RECENT}', 'smallest', 'largest', 'course')
+        rows = []
         for name in names:
             curve = run.train[name]
             finite, recent = curve.finite(), curve.values[-RECENT:]
             cells = (curve.last, sum(recent) / len(recent), min(finite, default=curve.last),
                      max(finite, default=curve.last))
-            table.add_row(Text(name), *map(shown, cells), sparkline(curve.values, width, blocks, LOG_FROM))
-        yield table
+            rows.append(([name, *map(shown, cells)], curve.values))
+        columns = 'scalar', 'last', f'mean of {RECENT}', 'smallest', 'largest'
+        yield _table(columns, rows, room, partial(sparkline, blocks=blocks, log_from=LOG_FROM))
 
 
-def _metrics(run: Run, width: int, blocks: str) -> Iterable[Table]:
+def _metrics(run: Run, room: int, blocks: str) -> Iterable[Table]:
     names = list(dict.fromkeys([*run.judged(), *run.val]))
     if names:
-        table = _table('metric', 'last', 'best', 'at iteration', '', 'course')
+        rows = []
         for name in names:
             best = run.best.get(name)
-            cells = (shown(best.value), str(best.iter)) if best else ('', '')
             curve = run.val.get(name, Curve())
-            table.add_row(Text(name), shown(curve.last), *cells, '', sparkline(curve.values, width, blocks))
-        yield table
+            cells = (shown(best.value), str(best.iter)) if best else ('', '')
+            rows.append(([name, shown(curve.last), *cells, ''], curve.values))
+        yield _table(('metric', 'last', 'best', 'at iteration', ''), rows, room, partial(sparkline, blocks=blocks))
 
 
 def _saves(run: Run) -> Iterable[Text]:
@@ -108,8 +112,14 @@ def _findings(run: Run) -> Iterable[Text]:
         yield Text.assemble((finding.severity, STYLES.get(finding.severity, '')), f': {finding.message}{times}')
 
 
-def _table(*columns: str) -> Table:
+def _table(columns: Sequence[str], rows: Sequence[tuple[list[str], Sequence[float]]], room: int,
+           draw: Callable[..., str]) -> Table:
+    """A table with a course at the end, which is as wide as the rest leaves it: cut off, it would lack the newest."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify='left' if number in (0, len(columns) - 1) else 'right', no_wrap=True)
+    for number, column in enumerate([*columns, 'course']):
+        table.add_column(column, justify='left' if number in (0, len(columns)) else 'right', no_wrap=True)
+    rest = sum(max(map(len, cells)) + GAP for cells in zip(columns, *(cells for cells, _ in rows)))
+    width = max(8, min(60, room - rest))
+    for cells, values in rows:
+        table.add_row(*map(Text, cells), draw(values, width))
     return table

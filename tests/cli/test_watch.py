@@ -111,6 +111,18 @@ def test_a_run_that_ended_is_shown_once_in_the_terminal(on_terminal, run):
     assert 'error: loss_spike at iter 14' in lines
 
 
+@pytest.mark.parametrize('columns', [80, 100, 200])
+def test_no_curve_loses_its_newest_values(on_terminal, run, columns):
+    with open(run[1], 'a') as file:
+        for step in range(31, 200):
+            file.write(json.dumps(train_line(step, loss=1.0, decode_aux_loss_dice=0.001 * step)) + '\n')
+    write_index(run[0], [attempt(1, time.time() - 10)])
+    write_stats(run[0], time.time())
+    lines = on_terminal(columns, 'watch', run[0], '--terminal')
+    [line] = [line for line in lines if line.startswith('decode_aux_loss_dice')]
+    assert line.rstrip().endswith('█') and not any('…' in line for line in lines)
+
+
 def test_a_file_or_pipe_gets_plain_text_once(mmckpt, run):
     status, out, _ = mmckpt('watch', run[0], '--terminal')
     assert status == 0 and 'newest checkpoint: epoch_3.pth' in out and '\x1b' not in out
