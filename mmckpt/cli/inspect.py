@@ -17,6 +17,7 @@ from mmckpt.errors import UsageError
 from mmckpt.files import Content, open_file
 from mmckpt.files.anatomy import anatomy
 from mmckpt.files.outline import Line, clean, leaves, matching, outline, printable, shown_shape
+from mmckpt.files.parts import entry_at
 from mmckpt.files.special import SparseRef
 from mmckpt.files.values import Statistics, index_fault, statistics, too_often
 
@@ -52,6 +53,9 @@ def run(args: argparse.Namespace) -> int:
     if args.keys is not None and not found:
         raise UsageError(f'no entry of {args.file} matches --keys {args.keys!r}. It has '
                          + ', '.join(repr(line.path) for line in root.below[:12]))
+    if entry_at(content.tree, 'mmckpt', 'val_pending') is True:
+        content.notes.append('it was written before the validation of its step; what that gave, also a best, is in the '
+                             'index of its run (mmckpt ls)')
     reason = too_often(content) if args.stats else None
     if reason:
         content.notes.append(f'its values are not read: {reason}')

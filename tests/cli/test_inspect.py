@@ -110,3 +110,11 @@ def test_a_reader_that_leaves_early_is_no_failure(tmp_path, monkeypatch):
     with os.fdopen(write, 'w') as output:
         monkeypatch.setattr(sys, 'stdout', output)
         assert main(['inspect', str(tmp_path / 'a.pth')]) == 141
+
+
+@pytest.mark.parametrize('pending', [True, False])
+def test_a_file_that_is_older_than_its_validation_says_so(mmckpt, tmp_path, pending):
+    torch.save({'state_dict': {'w': torch.ones(2)}, 'meta': {'mmengine_version': '0.10.7'},
+                'mmckpt': {'val_pending': pending}}, tmp_path / 'a.pth')
+    assert ('note: it was written before the validation of its step' in mmckpt(
+        'inspect', tmp_path / 'a.pth')[1]) is pending
