@@ -26,13 +26,17 @@ def check_arguments(hook: Any, keep_every: int, history: int) -> None:
     for name in hook.args:
         known = [*list(inspect.signature(StockCheckpointHook.__init__).parameters)[1:-1], *_OWN]
         raise ValueError(f'CheckpointHook has no argument {name!r}. {near_matches(name, known)}')
-    if hook.max_keep_ckpts == 0 or hook.max_keep_ckpts < -1:
-        raise ValueError(f'max_keep_ckpts must be -1 (keep all) or at least 1, but got {hook.max_keep_ckpts}: '
+    if not (_is_count(hook.max_keep_ckpts) or hook.max_keep_ckpts == -1):
+        raise ValueError(f'max_keep_ckpts must be -1 (keep all) or at least 1, but got {hook.max_keep_ckpts!r}: '
                          'the newest checkpoint is always kept.')
-    if keep_every == 0 or keep_every < -1:
-        raise ValueError(f'keep_every must be -1 (none) or at least 1, but got {keep_every}.')
-    if history < 1:
-        raise ValueError(f'history must be at least 1 value, but got {history}.')
+    if not (_is_count(keep_every) or keep_every == -1):
+        raise ValueError(f'keep_every must be -1 (none) or at least 1, but got {keep_every!r}.')
+    if not _is_count(history):
+        raise ValueError(f'history must be at least 1 value, but got {history!r}.')
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def split_save_best(stock: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[dict[str, Any], list[Selection]]:
