@@ -57,8 +57,10 @@ def load_checkpoint(path: str | os.PathLike, map_location: Any = 'cpu', mmap: bo
         raise
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError,
             MemoryError) as error:
+        # What torch says of a zip archive without an end is a bare number of an error.
+        reason = _first_line(error) if not is_zip or zipfile.is_zipfile(path) else 'its end is missing'
         raise CorruptCheckpointError(
-            f'{path} ({path.stat().st_size} bytes) cannot be read: {_first_line(error)}. It is truncated or '
+            f'{path} ({path.stat().st_size} bytes) cannot be read: {reason}. It is truncated or '
             'was altered; use another checkpoint.') from error
     if not isinstance(checkpoint, dict):
         raise IncompatibleCheckpointError(

@@ -79,6 +79,12 @@ def test_another_kind_of_file_is_no_checkpoint(tmp_path, content, message):
         load_checkpoint(tmp_path / 'a.pth')
 
 
+def test_of_a_file_that_was_cut_off_the_missing_end_is_named(path):
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CorruptCheckpointError, match=r'bytes\) cannot be read: its end is missing\. It is truncated'):
+        load_checkpoint(path)
+
+
 def test_another_zip_is_no_checkpoint(tmp_path):
     with zipfile.ZipFile(tmp_path / 'a.pth', 'w') as archive:
         archive.writestr('readme.txt', 'hello')
