@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from mmengine.dist import is_main_process
 from mmengine.fileio import FileClient, LocalBackend
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 
@@ -162,8 +161,7 @@ class CheckpointHook(_CheckpointHook):
         if not self._is_local:
             checkpoint_arguments.refuse_specs(self.selections, self.out_dir)
             return
-        if is_main_process():
-            self.store = run_store.open_store(self, runner, loaded)
+        self.store = run_store.open_store(self, runner, loaded)
         capture = StateCapture(runner, self.save_optimizer, self.save_param_scheduler, self.history)
         self._writer = StepWriter(capture, self.store, self._auto)
         if loaded is not None:

@@ -7,6 +7,7 @@ import os.path as osp
 from collections.abc import Sequence
 from typing import Any
 
+from mmengine.dist import is_main_process
 from mmengine.fileio import get_file_backend
 
 from mmckpt.hooks.best_metrics import BestMetrics
@@ -17,7 +18,7 @@ from mmckpt.hooks.resume import LoadedCheckpoint
 from mmckpt.hooks.resume_banner import resume_banner
 from mmckpt.hooks.runner_adapter import broadcast_object, progress_between
 from mmckpt.hooks.step_writer import StepWriter
-from mmckpt.hooks.strategy_save import writes_itself
+from mmckpt.hooks.strategy_save import check_shared, writes_itself
 from mmckpt.hooks.validation_delta import PendingValidationHook
 from mmckpt.policy.retention import AnyOf, KeepBest, KeepEvery, KeepLast, KeepNone, KeepRoles
 from mmckpt.policy.selection import Selection
@@ -102,17 +103,29 @@ def _save_at_exception(runner: Any, writer: StepWriter, error: BaseException | N
         runner.logger.exception('The state at the exception could not be saved.')
 
 
-def open_store(hook: Any, runner: Any, loaded: LoadedCheckpoint | None) -> CheckpointStore:
-    """Take the directory of a run, on rank 0, and say what the user should know before training.
+def open_store(hook: Any, runner: Any, loaded: LoadedCheckpoint | None) -> CheckpointStore | None:
+    """Take the directory of a run, on rank 0; call it on every rank.
 
     Args:
         hook (CheckpointHook): Tells directory, arguments and retention.
         runner (Runner): The runner, in ``before_train``.
         loaded (LoadedCheckpoint, optional): What the run resumes from.
 
+    Returns:
+        CheckpointStore: The open store; None on other ranks.
+
     Raises:
         LockedError: If another training has the directory.
+        SaveError: If all ranks shall write, and not all see the directory.
     """
+    store = _open_on_main(hook, runner, loaded) if is_main_process() else None
+    if writes_itself(runner):
+        check_shared(hook.out_dir, store)
+    return store
+
+
+def _open_on_main(hook: Any, runner: Any, loaded: LoadedCheckpoint | None) -> CheckpointStore:
+    """Open the store, and say what the user should know before training."""
     store = CheckpointStore(
         hook.out_dir, retention=hook.retention(), pointer=osp.join(runner.work_dir, 'last_checkpoint'),
         logger=runner.logger, mirror=None if hook.remote is None else hook.remote.mirror(runner.logger),

@@ -11,12 +11,12 @@ import torch
 from mmengine._strategy import DDPStrategy, SingleDeviceStrategy
 from mmengine._strategy.base import BaseStrategy
 
-from mmckpt.errors import IncompatibleCheckpointError
+from mmckpt.errors import IncompatibleCheckpointError, SaveError
 from mmckpt.hooks.capture import StateCapture
 from mmckpt.hooks.envelope import envelope
 from mmckpt.hooks.runner_adapter import broadcast_object, gather_objects
 from mmckpt.progress import Progress
-from mmckpt.store import StagedCheckpoint, load_checkpoint
+from mmckpt.store import CheckpointStore, StagedCheckpoint, load_checkpoint
 from mmckpt.store.unit import STATE, is_unit
 
 # What these write is MMEngine's plain dict, which we capture ourselves.
@@ -44,6 +44,27 @@ def unsealed_directory(runner: Any, directory: Path) -> str | None:
         return None
     named = pointer.read_text().strip()
     return named if Path(named).is_dir() else None
+
+
+def check_shared(directory: str, store: CheckpointStore | None) -> None:
+    """Refuse a directory of which ranks see another one than rank 0; call it on every rank.
+
+    On the disks of several machines each part of a checkpoint would lie where it was written, and none be whole.
+
+    Args:
+        directory (str): Where the strategy will write.
+        store (CheckpointStore, optional): What rank 0 has opened there; None on other ranks.
+
+    Raises:
+        SaveError: If it is not the same directory on all ranks.
+    """
+    begun = broadcast_object(None if store is None else store.index.attempts[-1])
+    seen = gather_objects(begun in CheckpointStore.read(directory).index.attempts)
+    blind = [str(rank) for rank, sees in enumerate(seen) if not sees]
+    if blind:
+        raise SaveError(
+            f'{directory} of rank {", ".join(blind)} is not that of rank 0, and each rank would write its part of a '
+            'checkpoint into its own. Choose a work_dir (or out_dir) on a file system that all machines share.')
 
 
 class StrategySave:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import on_two_ranks
 from mmengine._strategy import SingleDeviceStrategy
+from mmengine.dist import get_rank
 from mmengine.registry import STRATEGIES
 from mmengine.runner import FlexibleRunner
 from toy_runner import make_runner, read_log
 
-from mmckpt.errors import IncompatibleCheckpointError
+from mmckpt.errors import IncompatibleCheckpointError, SaveError
 from mmckpt.hooks import CheckpointHook, strategy_save
 from mmckpt.store.backend import LocalBackend
 
@@ -90,3 +92,17 @@ def test_a_load_that_failed_can_be_tried_again(tmp_path):
     hook.before_run = lambda runner: calls.append(prepare(runner))
     runner.train()
     assert len(calls) == 1
+
+
+def test_ranks_that_do_not_see_one_directory_are_told_before_they_train(tmp_path):
+    printed = on_two_ranks(train_on_disks_of_their_own, tmp_path)
+    for rank in '01':
+        assert f"rank {rank}: {tmp_path}/{rank} of rank 1 is not that of rank 0" in printed
+    assert not list(tmp_path.glob('*/*.pth'))
+
+
+def train_on_disks_of_their_own(folder):
+    try:
+        make_runner_of(folder / str(get_rank())).train()
+    except SaveError as error:
+        print(f'rank {get_rank()}: {error}')
