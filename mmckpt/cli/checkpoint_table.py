@@ -144,13 +144,13 @@ def shown_duration(seconds: float) -> str:
     """Return a time span in its largest unit; one that is negative, after a change of the clock, as 0.
 
     Example:
-        >>> shown_duration(59), shown_duration(3600), shown_duration(200_000), shown_duration(-5)
-        ('59s', '60m', '2d', '0s')
+        >>> shown_duration(89), shown_duration(91), shown_duration(3600), shown_duration(200_000), shown_duration(-5)
+        ('89s', '2m', '60m', '2d', '0s')
     """
     for unit, factor, most in (('s', 1, 90), ('m', 60, 90), ('h', 3600, 48)):
         if seconds < factor * most:
-            return f'{max(0, int(seconds / factor))}{unit}'
-    return f'{int(seconds / 86400)}d'
+            return f'{max(0, round(seconds / factor))}{unit}'
+    return f'{round(seconds / 86400)}d'
 
 
 def shown_roles(record: Record) -> str:

@@ -18,7 +18,8 @@ class Budget:
     """Counts what reading a file costs, and ends it when it is out of proportion.
 
     Args:
-        clock (callable): Seconds that only grow. Defaults to ``time.monotonic``.
+        clock (callable): Seconds that only grow. Defaults to ``time.thread_time``: what others
+            do on a busy machine makes no file hostile.
 
     Example:
         >>> budget = Budget()
@@ -28,7 +29,7 @@ class Budget:
         mmckpt.errors.CorruptCheckpointError: its small values hold more than 268435456 bytes; ...
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.thread_time) -> None:
         self._clock = clock
         self._end = clock() + _SECONDS
         self._operations = 0

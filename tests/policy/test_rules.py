@@ -42,6 +42,12 @@ def test_a_name_that_tells_nothing_is_refused_with_the_way_out(metric):
         infer_rule(metric)
 
 
+@pytest.mark.parametrize('metric, meant', [('val/PKC', "'PCK'"), ('coco/APP', "'AP'"), ('NDGC', "'NDCG'")])
+def test_a_misspelled_name_is_answered_with_what_may_be_meant(metric, meant):
+    with pytest.raises(ValueError, match=f"Did you mean .*{meant}.*If not, set rule='greater'"):
+        infer_rule(metric)
+
+
 @pytest.mark.parametrize('metric', GREATER + LESS)
 def test_stock_agrees_wherever_it_infers_and_no_loss_or_error_word_is_there(metric):
     corrected = {'heatmap_loss', 'loss_heatmap', 'loss_map', 'loss_acc', 'top1_error', 'acc_err', 'mape',

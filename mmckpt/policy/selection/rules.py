@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -75,9 +76,11 @@ def infer_rule(metric: str, rule: str | None = None, greater_keys: Iterable[str]
     found = (_equal(metric, greater, less) or _contained(metric, _own(greater), _own(less))
              or _worded(metric, greater, less) or _contained(metric, _raw(greater), _raw(less)))
     if found is None:
+        close = difflib.get_close_matches(metric.rpartition('/')[2], sorted({*greater, *less}), n=2)
+        hint = f"Did you mean {' or '.join(map(repr, close))}? If not, set" if close else 'Set'
         raise ValueError(
             f"Cannot infer the rule for {metric!r}: its name does not tell whether more or less is better. "
-            f"Set rule='greater' or rule='less' next to it, as in dict(monitor={metric!r}, rule='greater') "
+            f"{hint} rule='greater' or rule='less' next to it, as in dict(monitor={metric!r}, rule='greater') "
             f"or dict(save_best={metric!r}, rule='greater').")
     return found
 
