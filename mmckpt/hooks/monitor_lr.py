@@ -27,15 +27,16 @@ class LearningRateWatch:
                   # A tensor may lie on a device, which would be waited for.
                   if isinstance(group.get('lr'), (int, float))]
         self._group: dict[str, Any] = max(groups, key=lambda group: group['lr'], default={'lr': 0.0})
-        self._lr = self._group['lr']
+        # That of the last iteration; a resumed run is told that of its file.
+        self.lr = self._group['lr']
 
     def has_jumped(self, runner: Any) -> bool:
         """Compare; call it in ``before_train_iter``, when schedules have stepped and no update is made yet."""
-        before, self._lr = self._lr, self._group['lr']
-        return self._lr > JUMP * before and self._is_planned(runner.param_schedulers)
+        before, self.lr = self.lr, self._group['lr']
+        return self.lr > JUMP * before and self._is_planned(runner.param_schedulers)
 
     def _is_planned(self, schedulers: Any) -> bool:
         lists = schedulers.values() if isinstance(schedulers, dict) else [schedulers or []]
-        return any(group is self._group and value == self._lr
+        return any(group is self._group and value == self.lr
                    for each in lists for scheduler in each if scheduler.param_name == 'lr'
                    for group, value in zip(scheduler.optimizer.param_groups, scheduler.get_last_value()))

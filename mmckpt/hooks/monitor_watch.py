@@ -27,7 +27,7 @@ class TrainingWatch:
         self.values = HostValues(runner, hook)
         self.clock = IterationClock()
         self._probes = Probes(runner)
-        self._lr = LearningRateWatch(runner)
+        self.rate = LearningRateWatch(runner)
         self.weights = WeightWatch(runner)
         self._gradients = GradientWatch(idle.iters, idle.interval) if isinstance(
             idle, IdleParametersDetector) else None
@@ -42,7 +42,7 @@ class TrainingWatch:
         self.clock.before_iter()
         if self._gradients is not None:
             self._gradients.before_iter(runner)
-        return self._lr.has_jumped(runner)
+        return self.rate.has_jumped(runner)
 
     def after_iter(self, runner: Any, iters: int) -> Sequence[tuple[str, Mapping[str, float]]]:
         """Return what was measured, by the switch of the detector that wants it; mostly nothing.

@@ -130,6 +130,7 @@ class TrainingMonitorHook(Hook):
         self._monitor = self._new_monitor()
         self._outputs = MonitorOutputs(report, notify)
         self._watch: TrainingWatch | None = None
+        self._loaded_lr: float | None = None
         self._context: Callable[[], TrainingContext] = TrainingContext
         self._files = StatisticsFiles()
 
@@ -156,6 +157,7 @@ class TrainingMonitorHook(Hook):
             # After a rollback.
             self._watch.close()
         self._watch = TrainingWatch(runner, self, self._monitor.slow['probe'].get('idle_parameters'))
+        self._take_lr()
         self._context = functools.partial(training_context, runner)
 
     @_never_raises
@@ -230,12 +232,15 @@ class TrainingMonitorHook(Hook):
 
     def state_dict(self) -> dict[str, Any]:
         """Return statistics, detectors and events in plain types."""
-        return self._monitor.state_dict()
+        state, lr = self._monitor.state_dict(), self._loaded_lr if self._watch is None else self._watch.rate.lr
+        return state if lr is None else dict(state, lr=lr)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state; one that cannot be read is left out with a warning."""
         try:
             self._monitor.load_state_dict(state)
+            self._loaded_lr = state.get('lr')
+            self._take_lr()
         except Exception as error:
             # Statistics are no reason to lose a resume; and a part of a state is worse than none.
             self._monitor = self._new_monitor()
@@ -248,6 +253,11 @@ class TrainingMonitorHook(Hook):
         threshold = self._drop.get('threshold') if self._drop else None
         slow = build_detectors(self._switches, self._metrics.rule_of)
         return TrainingMonitor(slow.pop('iter'), threshold, self._metrics.rule_of, slow)
+
+    def _take_lr(self) -> None:
+        # Between the last iteration of a file and the next one a schedule may have raised it.
+        if self._watch is not None and self._loaded_lr is not None:
+            self._watch.rate.lr = self._loaded_lr
 
     def _failed(self, runner: Any, event: str) -> None:
         """Count what an event has just raised, and log the first one."""

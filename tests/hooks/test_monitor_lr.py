@@ -113,3 +113,15 @@ def test_a_fine_tuning_that_does_not_train_is_found_and_one_that_does_is_not(tmp
         found[lr] = [event['message'] for event in hook._monitor.summary()['events'] if event['severity'] != 'info']
     assert found[1e-3] == [] and len(found[1e-9]) == 1
     assert found[1e-9][0].startswith('No progress') and 'The weights have not moved (by ' in found[1e-9][0]
+
+
+def test_a_rise_right_after_the_iteration_of_a_checkpoint_is_seen_by_the_resumed_run_too(tmp_path, told):
+    checkpoint = dict(type='mmckpt.CheckpointHook', interval=1)
+    schedule = [dict(type='MultiStepLR', milestones=[2], gamma=10., by_epoch=True)]
+    make_runner(tmp_path, TrainingMonitorHook(report=False), validate=False, param_scheduler=schedule,
+                checkpoint=checkpoint).train()
+    assert told == [20]
+    (tmp_path / 'epoch_3.pth').unlink()
+    make_runner(tmp_path, TrainingMonitorHook(report=False), validate=False, param_scheduler=schedule,
+                checkpoint=checkpoint, resume=True).train()
+    assert told == [20, 20]
