@@ -204,20 +204,25 @@ SCHEDULES = {
                  [dict(type='CosineRestartLR', periods=[2] * 4, restart_weights=[1] * 4, eta_min=0)])}
 
 
+def fit_straight_and_half(folder, optimizer_of, schedule_of):
+    """Let Lightning train for 6 epochs, and for 3 from the same weights into ``begun``; return the former's module."""
+    class Lit(type(foreign.lightning_module())):
+        def configure_optimizers(self):
+            optimizer = optimizer_of(self.net)
+            return [optimizer], [schedule_of(optimizer)]
+
+    torch.manual_seed(3)
+    straight, half = Lit(), Lit()
+    half.load_state_dict(straight.state_dict())
+    foreign.fit_lightning(folder / 'straight', 6, module=straight)
+    foreign.fit_lightning(folder / 'begun', 3, module=half)
+    return straight
+
+
 @pytest.mark.parametrize('name', list(SCHEDULES))
 def test_chains_cycles_and_restarts_go_on_with_the_weights_that_lightning_would_have_had(tmp_path, name):
     make, written = SCHEDULES[name]
-
-    class Lit(type(foreign.lightning_module())):
-        def configure_optimizers(self):
-            optimizer = torch.optim.Adam(self.parameters(), 1e-2)
-            return [optimizer], [make(optimizer)]
-
-    torch.manual_seed(3)
-    straight, other = Lit(), Lit()
-    other.load_state_dict(straight.state_dict())
-    foreign.fit_lightning(tmp_path / 'straight', 6, module=straight)
-    foreign.fit_lightning(tmp_path / 'begun', 3, module=other)
+    straight = fit_straight_and_half(tmp_path, lambda net: torch.optim.Adam(net.parameters(), 1e-2), make)
     resumed = runner(tmp_path / 'run', 6, load_from=str(tmp_path / 'begun/last.ckpt'), resume=True,
                      param_scheduler=written)
     resumed.train()
@@ -239,24 +244,14 @@ def grouped(net):
 @pytest.mark.parametrize('name', ['warm-up', 'cycle'])
 def test_several_groups_of_parameters_go_on_there_and_back(tmp_path, name):
     make, written = SCHEDULES[name]
-
-    class Lit(type(foreign.lightning_module())):
-        def configure_optimizers(self):
-            optimizer = grouped(self.net)
-            return [optimizer], [make(optimizer)]
-
-    torch.manual_seed(3)
-    straight, other = Lit(), Lit()
-    other.load_state_dict(straight.state_dict())
-    foreign.fit_lightning(tmp_path / 'straight', 6, module=straight)
-    foreign.fit_lightning(tmp_path / 'begun', 3, module=other)
+    straight = fit_straight_and_half(tmp_path, grouped, make)
     model = Model()
     resumed = runner(tmp_path / 'run', 6, model=model, optim_wrapper=OptimWrapper(grouped(model.net)), resume=True,
                      param_scheduler=written, load_from=str(tmp_path / 'begun/last.ckpt'))
     resumed.train()
     assert equal(model.net, straight.net)
     assert not main(['convert', str(tmp_path / 'run/epoch_5.pth'), str(tmp_path / 'five.ckpt')])
-    last = Lit()
+    last = type(straight)()
     foreign.fit_lightning(tmp_path / 'last', 6, ckpt_path=tmp_path / 'five.ckpt', module=last)
     assert equal(last.net, straight.net)
 
